@@ -8,7 +8,7 @@ import json
 import random
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import cycle
 from pathlib import Path
@@ -70,6 +70,7 @@ class Policy(_Strict):
     split: Literal["train", "heldout"]
     related: list[str] = []
     required: list[Fact] = Field(min_length=2)
+    variants: list[dict[Text, Text]] = []
     forbidden: list[Fact] = Field(min_length=1)
     questions: list[Text] = Field(min_length=14, max_length=18)
     answers: list[Text] = Field(min_length=3, max_length=4)
@@ -136,6 +137,7 @@ def validate(policies: Sequence[object]) -> list[Policy]:
             if other == policy.id or other not in ids:
                 _fail(policy, "related", f"'{other}' is not the id of another policy")
         _check_facts(policy)
+        _check_variants(policy)
         _check_questions(policy)
         _check_answers(policy)
     _check_isolation(checked)
@@ -175,6 +177,23 @@ def _check_facts(policy: Policy) -> None:
             for text in allowed:
                 if wording.lower() in text.lower():
                     _fail(policy, "forbidden", f"'{wording}' is part of '{text}', which is allowed")
+
+
+def _check_variants(policy: Policy) -> None:
+    names = [fact.name for fact in policy.required]
+    for n, variant in enumerate(policy.variants, 1):
+        if sorted(variant) != sorted(names):
+            _fail(policy, f"variants[{n}]", f"it must give another wording for each of {', '.join(names)}")
+        for field, text in (("clause", policy.clause), *((f"answers[{k}]", a) for k, a in enumerate(policy.answers, 1))):
+            for name in names:
+                if name not in text:
+                    _fail(policy, field, f"it must hold '{name}' literally, since the policy has variants")
+
+
+def _in_variant(text: str, variant: Mapping[str, str]) -> str:
+    for name, other in variant.items():
+        text = text.replace(name, other)
+    return text
 
 
 def _check_questions(policy: Policy) -> None:
@@ -248,9 +267,9 @@ def _distractors(policy: Policy, policies: Sequence[Policy], rng: random.Random)
 
 
 def _conversation(
-    policy: Policy, question: str, distractor: Policy | None, rng: random.Random
+    clause: str, question: str, distractor: Policy | None, rng: random.Random
 ) -> list[dict[str, str]]:
-    clauses = [policy.clause] if distractor is None else [policy.clause, distractor.clause]
+    clauses = [clause] if distractor is None else [clause, distractor.clause]
     rng.shuffle(clauses)
     return [
         {"role": "system", "content": SYSTEM.format(evidence=" ".join(clauses))},
@@ -284,17 +303,22 @@ def _train_rows_of(
         else:
             answer = rng.choice([a for a in policy.answers if a != used.get(question)])
         used[question] = answer
-        messages = _conversation(policy, question, next(distractors) if distracted else None, rng)
-        messages.append({"role": "assistant", "content": answer})
+        # variant 0 is ShopFlow's own policy; the others make a memorised answer wrong
+        number = rank % (len(policy.variants) + 1)
+        variant = policy.variants[number - 1] if number else {}
+        clause = _in_variant(policy.clause, variant)
+        messages = _conversation(clause, question, next(distractors) if distracted else None, rng)
+        messages.append({"role": "assistant", "content": _in_variant(answer, variant)})
         if rank in with_follow_up:
             turn = next(follow_ups)
             messages.append({"role": "user", "content": turn.question})
-            messages.append({"role": "assistant", "content": turn.answer})
+            messages.append({"role": "assistant", "content": _in_variant(turn.answer, variant)})
         rows.append(
             {
                 "policy_id": policy.id,
-                "clause": policy.clause,
+                "clause": clause,
                 "policy_version": policy.version,
+                "variant": number,
                 "messages": messages,
             }
         )
@@ -338,7 +362,7 @@ def eval_cases(policies: Sequence[Policy], seed: int = SEED) -> list[Row]:
                 {
                     "policy_id": policy.id,
                     "clause": policy.clause,
-                    "messages": _conversation(policy, question, distractor, rng),
+                    "messages": _conversation(policy.clause, question, distractor, rng),
                     "required": [fact.wordings for fact in policy.required],
                     "forbidden": forbidden,
                 }
