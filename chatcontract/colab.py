@@ -1,0 +1,65 @@
+"""What a lab's first cell does on Google Colab once it has fetched this package.
+
+The cell loads this file by its path, before anything of the package can be imported: only the standard
+library is used here.
+"""
+
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+
+
+def install(course: str) -> None:
+    """Install the course package from its folder, with what training needs, and say what it does.
+
+    pip decides what to install: packages that are missing, or that pyproject.toml finds too old.
+
+    Args:
+        course: folder that holds the course's pyproject.toml, chatcontract/ and assets/.
+
+    Raises:
+        RuntimeError: pip failed; or it replaced a package that is already loaded, so that the runtime has to
+            be restarted. The message says what to do.
+    """
+    print("Installing what the course needs: one to three minutes.")
+    before = _installed_versions()
+    _pip_install(f"{course}[train]")
+    importlib.invalidate_caches()
+    after = _installed_versions()
+    changed = sorted(name for name, version in after.items() if before.get(name) != version)
+    print("Installed: " + ", ".join(f"{name} {after[name]}" for name in changed) + ".")
+    replaced = sorted(_loaded_distributions().intersection(changed).intersection(before))
+    if replaced:
+        raise RuntimeError(
+            f"Restart the runtime (menu Runtime, Restart session) and run this notebook again: "
+            f"{', '.join(replaced)} had been loaded before the new version was installed."
+        )
+
+
+def _pip_install(requirement: str) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--progress-bar", "off", requirement]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            lines.append(line.strip())
+            if line.startswith(("Collecting ", "Installing collected")):
+                print("  " + line.split(" (from")[0].strip()[:100], flush=True)
+    if pip.returncode:
+        errors = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:]
+        reason = " ".join(errors[-1:]).removeprefix("ERROR: ").rstrip(".")
+        raise RuntimeError(
+            f"The course's packages could not be installed: {reason}. Check the connection and run this cell "
+            "again."
+        )
+
+
+def _installed_versions() -> dict[str, str]:
+    return {found.metadata["Name"].lower(): found.version for found in importlib.metadata.distributions()}
+
+
+def _loaded_distributions() -> set[str]:
+    """Lower-case names of the installed distributions of which a top-level module is loaded."""
+    owners = importlib.metadata.packages_distributions()
+    return {name.lower() for module in sys.modules for name in owners.get(module, ())}

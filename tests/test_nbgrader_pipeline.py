@@ -1,0 +1,194 @@
+"""nbgrader's own commands on the course, and what its parts of JupyterLab ask its server."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.api import Gradebook
+
+from autograder.build import main as build
+from autograder.labs import ROOT, automatic_points, discover
+
+pytestmark = pytest.mark.slow
+REAL_LABS = [lab.name for lab in discover(ROOT / "solutions")]
+
+
+def _nbgrader(course: Path, *arguments: str) -> str:
+    """Run nbgrader as a user does, from the course's root and with no environment activated."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=course,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def _submit(course: Path, lab: str) -> None:
+    """Hand in the release as it is, and the release with every answer filled in."""
+    released = course / "notebooks" / lab
+    for student in ("blank", "solved"):
+        shutil.copytree(released, course / "submitted" / student / lab)
+    source = nbformat.read(course / "solutions" / lab / f"{lab}.ipynb", as_version=4)
+    answers = {cell.id: cell.source for cell in source.cells}
+    path = course / "submitted" / "solved" / lab / f"{lab}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = answers[cell.id]
+    nbformat.write(notebook, path)
+
+
+def _scores(course: Path, lab: str) -> dict[str, float]:
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "chat-contract") as gradebook:
+        return {
+            submission.student.id: sum(
+                grade.auto_score or 0 for notebook in submission.notebooks for grade in notebook.grades
+            )
+            for submission in gradebook.assignment_submissions(lab)
+        }
+
+
+def _grade(course: Path, lab: str) -> None:
+    _nbgrader(course, "generate_assignment", lab, "--force")
+    _submit(course, lab)
+    _nbgrader(course, "autograde", lab)
+
+
+def _validate(course: Path, student: str, lab: str) -> str:
+    return _nbgrader(course, "validate", f"submitted/{student}/{lab}/{lab}.ipynb")
+
+
+def _possible(course: Path, lab: str) -> float:
+    return automatic_points(nbformat.read(course / "solutions" / lab / f"{lab}.ipynb", as_version=4))
+
+
+def test_a_solved_copy_gets_every_point_and_a_blank_one_none(tiny_course):
+    _grade(tiny_course, "90_first")
+    assert _scores(tiny_course, "90_first") == {"blank": 0, "solved": 5}
+    with Gradebook(f"sqlite:///{tiny_course / 'gradebook.db'}", "chat-contract") as gradebook:
+        answer = gradebook.find_grade("reason", "90_first", "90_first", "solved")
+        assert answer.needs_manual_grade and answer.auto_score is None and answer.max_score == 1
+        assert not gradebook.find_grade("reason", "90_first", "90_first", "blank").needs_manual_grade
+    assert not list((tiny_course / "autograded").rglob("experiment-ran.txt"))
+
+    _nbgrader(tiny_course, "generate_feedback", "90_first")
+    page = (tiny_course / "feedback" / "blank" / "90_first" / "90_first.html").read_text()
+    assert "Replace this line with your answer." in page
+
+
+def test_generate_assignment_writes_what_build_writes(tiny_course):
+    assert build(root=tiny_course) == 0
+    built = (tiny_course / "notebooks" / "90_first" / "90_first.ipynb").read_bytes()
+    _nbgrader(tiny_course, "generate_assignment", "90_first", "--force")
+    assert (tiny_course / "notebooks" / "90_first" / "90_first.ipynb").read_bytes() == built
+
+
+def test_a_tag_cannot_keep_a_test_from_running(tiny_course):
+    _nbgrader(tiny_course, "generate_assignment", "90_first")
+    _submit(tiny_course, "90_first")
+    path = tiny_course / "submitted" / "blank" / "90_first" / "90_first.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.metadata["tags"] = ["experiment", "skip-execution"]
+    nbformat.write(notebook, path)
+    _nbgrader(tiny_course, "autograde", "90_first")
+    assert _scores(tiny_course, "90_first")["blank"] == 0
+
+
+def test_validate_judges_a_copy_without_running_its_experiments(tiny_course):
+    assert build(root=tiny_course) == 0
+    for lab in ("90_first", "91_second"):
+        _submit(tiny_course, lab)
+    said = _validate(tiny_course, "solved", "91_second")
+    assert "Success! Your notebook passes all the tests." in said
+    assert "VALIDATION FAILED ON 1 CELL(S)!" in _validate(tiny_course, "blank", "91_second")
+    # The cell that warns on stderr counts as failed here, though not in autograde: see nbgrader_config.py.
+    assert "VALIDATION FAILED ON 1 CELL(S)!" in _validate(tiny_course, "solved", "90_first")
+    assert not list((tiny_course / "submitted").rglob("experiment-ran.txt"))
+
+
+@pytest.mark.parametrize("lab", REAL_LABS)
+def test_every_lab_of_the_course_grades(lab, tmp_path):
+    course = tmp_path / "course"
+    shutil.copytree(ROOT / "solutions" / lab, course / "solutions" / lab)
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    possible = _possible(course, lab)
+    if not possible:
+        pytest.skip("the lab has no test cells yet")
+    _grade(course, lab)
+    assert _scores(course, lab) == {"blank": 0, "solved": possible}
+    assert "VALIDATION FAILED" in _validate(course, "blank", lab)
+    assert "Success! Your notebook passes all the tests." in _validate(course, "solved", lab)
+
+
+def test_class_data_stays_out_of_version_control():
+    for name in ("gradebook.db", "submitted/a/b.ipynb", "autograded/a/b.ipynb", "feedback/a/b.html"):
+        ignored = subprocess.run(["git", "-C", str(ROOT), "check-ignore", "--quiet", name])
+        assert ignored.returncode == 0, f".gitignore lets {name} in"
+
+
+@pytest.fixture
+def server(tiny_course) -> Iterator[tuple[str, Path]]:
+    """A Jupyter server on the course with the extensions that nbgrader installs; the URL it answers on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port, log = probe.getsockname()[1], tiny_course / "server.log"
+    options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyter_server", *options, "--ServerApp.disable_check_xsrf=True"],
+            cwd=tiny_course,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=output,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/api", timeout=2).read()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+        yield url, tiny_course
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _ask(url: str, **data: str) -> dict | list:
+    body = json.dumps(data).encode() if data else None
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_the_formgrader_and_the_validate_button_find_the_course(server):
+    url, course = server
+    listed = _ask(f"{url}/formgrader/api/assignments")
+    assert [(lab["name"], lab["source_path"]) for lab in listed] == [
+        ("90_first", "solutions/90_first"),
+        ("91_second", "solutions/91_second"),
+    ]
+    made = _ask(f"{url}/formgrader/api/assignment/91_second/assign", any="thing")
+    assert made["success"], made
+    assert (course / "notebooks" / "91_second" / "91_second.ipynb").is_file()
+    _submit(course, "91_second")
+    graded = _ask(f"{url}/formgrader/api/submission/91_second/solved/autograde", any="thing")
+    assert graded["success"], graded
+    assert _scores(course, "91_second") == {"solved": 4}
+    checked = _ask(f"{url}/assignments/validate", path="notebooks/91_second/91_second.ipynb")
+    assert checked["success"] and len(checked["value"]["failed"]) == 1
