@@ -22,7 +22,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "assets" / "shopflow"
 SYSTEM = "Use only the supplied policy evidence.\n\nEvidence: {evidence}"
 SEED = 20250601
 TRAIN_ROWS_PER_POLICY = 22
-TWO_TURN_SHARE = 0.12
+TWO_TURN_SHARE = 0.0
 
 # "one" is left out: it is a pronoun far more often than a number.
 _NUMBER_WORDS = (
@@ -184,7 +184,10 @@ def _check_variants(policy: Policy) -> None:
     for n, variant in enumerate(policy.variants, 1):
         if sorted(variant) != sorted(names):
             _fail(policy, f"variants[{n}]", f"it must give another wording for each of {', '.join(names)}")
-        for field, text in (("clause", policy.clause), *((f"answers[{k}]", a) for k, a in enumerate(policy.answers, 1))):
+        for field, text in (
+            ("clause", policy.clause),
+            *((f"answers[{k}]", a) for k, a in enumerate(policy.answers, 1)),
+        ):
             for name in names:
                 if name not in text:
                     _fail(policy, field, f"it must hold '{name}' literally, since the policy has variants")

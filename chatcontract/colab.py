@@ -6,8 +6,10 @@ library is used here.
 
 import importlib
 import importlib.metadata
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 
 def install(course: str) -> None:
@@ -63,3 +65,32 @@ def _loaded_distributions() -> set[str]:
     """Lower-case names of the installed distributions of which a top-level module is loaded."""
     owners = importlib.metadata.packages_distributions()
     return {name.lower() for module in sys.modules for name in owners.get(module, ())}
+
+
+def keep_folder(folder: Path) -> Path:
+    """Save a result from a Colab machine, which is recycled with everything on it; elsewhere say where it is.
+
+    On Colab the folder goes to Drive under "chat-contract/" when Drive is mounted; otherwise the browser
+    downloads it as a zip file.
+
+    Returns:
+        Where the result can be found afterwards.
+    """
+    if "google.colab" not in sys.modules:
+        print(f"Saved in {folder.resolve()}.")
+        return folder
+    drive = Path("/content/drive/MyDrive")
+    if drive.is_dir():
+        target = drive / "chat-contract" / folder.name
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        print(f"Copied to Drive: chat-contract/{folder.name}.")
+        return target
+    from google.colab import files
+
+    archive = Path(shutil.make_archive(str(folder), "zip", folder))
+    print(
+        f"Downloading {archive.name}. To keep results on Drive instead, mount it first: "
+        "from google.colab import drive; drive.mount('/content/drive')"
+    )
+    files.download(str(archive))
+    return archive

@@ -259,7 +259,9 @@ def generate_from_text(
     model.eval()
     torch.manual_seed(seed)
     try:
-        with tqdm(total=len(prompts), desc="answers", file=sys.stdout, disable=not progress, leave=False) as bar:
+        with tqdm(
+            total=len(prompts), desc="answers", file=sys.stdout, disable=not progress, leave=False
+        ) as bar:
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
                 batch = tokenizer(

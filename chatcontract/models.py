@@ -149,8 +149,12 @@ def fetch(name: str, *, cache_dir: Path | None = None, progress: bool = True) ->
     tried = []
     if _hub_answers():
         try:
-            return _install(home, source, _from_hub(source), f"hub:{source.hub_id}@{source.revision or 'main'}")
-        except Exception as error:  # the hub client raises many kinds; each of them means: try the next source
+            return _install(
+                home, source, _from_hub(source), f"hub:{source.hub_id}@{source.revision or 'main'}"
+            )
+        except (
+            Exception
+        ) as error:  # the hub client raises many kinds; each of them means: try the next source
             tried.append(f"the hub ({type(error).__name__}: {str(error).splitlines()[0]})")
     else:
         tried.append("the Hugging Face hub (no answer within 3 s)")

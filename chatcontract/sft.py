@@ -1,0 +1,282 @@
+"""The pieces of a QLoRA run that a notebook does not want to write twice.
+
+The calls a student should learn (BitsAndBytesConfig, LoraConfig, SFTConfig, SFTTrainer) stay in the lab;
+here are the choices that depend on the machine, the evaluation during training and the safe save.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chatcontract.evaluate import Case, Evaluation, evaluate
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from trl import SFTTrainer
+
+    from chatcontract.viewers import RunView
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a run happens and in which precision.
+
+    Attributes:
+        kind: "cpu" or "cuda", as torch names it.
+        compute_dtype: "bfloat16", "float16" or "float32": what 4-bit weights are multiplied in.
+        reason: one sentence for the reader.
+    """
+
+    kind: str
+    compute_dtype: str
+    reason: str
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """`compute_dtype` as torch's own object."""
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.compute_dtype)
+        return dtype
+
+
+def pick_device(prefer: str | None = None) -> Device:
+    """The best device for NF4 here: CUDA, else the CPU.
+
+    Apple's MPS is passed over on purpose: bitsandbytes' NF4 path is not trusted there, so the CPU is used
+    and the reason says so.
+
+    Args:
+        prefer: "cpu" or "cuda" to override.
+
+    Raises:
+        ValueError: `prefer` is not one of the two, or there is no CUDA device.
+    """
+    import torch
+
+    if prefer not in (None, "cpu", "cuda"):
+        raise ValueError(f"Unknown device '{prefer}': use 'cpu' or 'cuda', or leave it out.")
+    if prefer == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "There is no CUDA device here (torch.cuda.is_available() is False): leave prefer out to use the CPU, "
+            "or run 'python3 course.py doctor --gpu' to see why."
+        )
+    if torch.cuda.is_available() and prefer != "cpu":
+        name = torch.cuda.get_device_name()
+        # compute capability, not torch.cuda.is_bf16_supported(): that one also counts slow emulation on a T4
+        if torch.cuda.get_device_capability()[0] >= 8:
+            return Device("cuda", "bfloat16", f"{name}: CUDA with bfloat16.")
+        return Device("cuda", "float16", f"{name}: CUDA without native bfloat16, so float16.")
+    note = (
+        ""
+        if prefer == "cpu" or not torch.backends.mps.is_available()
+        else " (MPS is here, but NF4 is not trusted on it)"
+    )
+    if _cpu_multiplies_bfloat16():
+        return Device("cpu", "bfloat16", f"CPU with bfloat16 instructions{note}.")
+    return Device("cpu", "float32", f"CPU without bfloat16 instructions, so float32{note}.")
+
+
+def default_quantization_kwargs(device: Device) -> dict[str, Any]:
+    """Arguments of `BitsAndBytesConfig` for NF4 with double quantisation (QLoRA, Dettmers et al. 2023,
+    https://arxiv.org/abs/2305.14314, sections 2 and 3)."""
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": device.torch_dtype,
+    }
+
+
+def default_lora_kwargs() -> dict[str, Any]:
+    """Arguments of `LoraConfig` for a small adapter on every linear layer of a Llama block."""
+    return {
+        "task_type": "CAUSAL_LM",
+        "r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.0,
+        "target_modules": list(LORA_TARGETS),
+    }
+
+
+def default_sft_kwargs(
+    device: Device, *, rows: int, epochs: float = 1.0, batch_size: int = 8
+) -> dict[str, Any]:
+    """Arguments of `SFTConfig` for a short run: cosine decay, 3 % warmup, assistant-only loss.
+
+    Args:
+        rows: number of training rows, for the length of the warmup.
+    """
+    steps = math.ceil(rows / batch_size * epochs)
+    return {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, round(0.03 * steps)),
+        "max_length": 512,
+        "packing": False,
+        "assistant_only_loss": True,
+        "gradient_checkpointing": False,
+        "bf16": device.compute_dtype == "bfloat16",
+        "fp16": device.compute_dtype == "float16",
+        "use_cpu": device.kind == "cpu",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": 0,
+        "data_seed": 0,
+        "dataloader_pin_memory": device.kind == "cuda",
+    }
+
+
+def merged_copy(base: PreTrainedModel, trained: PeftModel) -> PreTrainedModel:
+    """A fresh unquantised model with the adapter merged in; neither argument is changed.
+
+    Evaluation happens on this copy for two reasons: generating in 4 bit is slow on a CPU, and merging into
+    4-bit weights rounds twice (https://github.com/huggingface/peft/issues/2321).
+
+    Args:
+        base: the unquantised starting checkpoint.
+        trained: the model in training, quantised or not.
+    """
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    config = copy.deepcopy(trained.peft_config["default"])
+    config.inference_mode = True
+    wrapped = get_peft_model(copy.deepcopy(base), config)
+    adapter = {k: v.detach().to(base.device) for k, v in get_peft_model_state_dict(trained).items()}
+    set_peft_model_state_dict(wrapped, adapter)
+    merged: PreTrainedModel = wrapped.merge_and_unload()
+    return merged.eval()
+
+
+def evaluate_adapter(
+    base: PreTrainedModel,
+    trained: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    cases: Iterable[Case],
+    **generation: Any,
+) -> Evaluation:
+    """Evaluate the adapter on its own merged copy, so that training is not disturbed."""
+    return evaluate(merged_copy(base, trained), tokenizer, cases, **generation)
+
+
+def run_callback(
+    view: RunView,
+    *,
+    measure: Callable[[PeftModel], Evaluation] | None = None,
+    measure_at: Sequence[int] = (),
+) -> TrainerCallback:
+    """A Trainer callback that feeds the run viewer: loss each step, grounded and stop rate now and then.
+
+    Args:
+        view: the live picture.
+        measure: evaluates the model in training; None leaves the quality curve empty.
+        measure_at: step numbers after which to measure, 0 for before the first step.
+    """
+    from transformers import TrainerCallback
+
+    class RunCallback(TrainerCallback):
+        def __init__(self) -> None:
+            self.train_seconds = 0.0
+            self._began = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+            self._measure(0, context["model"])
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+            self._began = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+            self.train_seconds += time.perf_counter() - self._began
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **context: Any) -> None:
+            if not logs or "loss" not in logs:
+                return
+            tokens = int(float(logs["num_tokens"])) if "num_tokens" in logs else None
+            view.update(
+                state.global_step, loss=float(logs["loss"]), seconds=self.train_seconds, tokens=tokens
+            )
+            self._measure(state.global_step, context["model"])
+
+        def _measure(self, step: int, model: PeftModel) -> None:
+            if measure is None or step not in measure_at:
+                return
+            result = measure(model)
+            view.update(
+                step, grounded=result.grounded_rate, stop=result.stop_rate, seconds=self.train_seconds
+            )
+
+    return RunCallback()
+
+
+def set_seeds(seed: int) -> None:
+    """Seed Python, NumPy and torch, so that a run repeats on the same machine."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def supervised_text(trainer: SFTTrainer, row: int = 0) -> str:
+    """The text of one prepared row whose labels are not -100: what the model will be asked to say.
+
+    Read it before the first step. Supervised pieces that are not neighbours are joined by a line break.
+    """
+    prepared = trainer.train_dataset[row]
+    tokenizer = trainer.processing_class
+    pieces: list[list[int]] = [[]]
+    for token, label in zip(prepared["input_ids"], prepared["labels"], strict=True):
+        if label != -100:
+            pieces[-1].append(token)
+        elif pieces[-1]:
+            pieces.append([])
+    return "\n".join(tokenizer.decode(piece) for piece in pieces if piece)
+
+
+def save_adapter(trained: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Write adapter and tokenizer so that `folder` is either complete or as it was before.
+
+    Args:
+        folder: replaced as a whole if it exists.
+    """
+    import shutil
+    import tempfile
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        trained.save_pretrained(str(staged), safe_serialization=True)
+        tokenizer.save_pretrained(str(staged))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    import torch
+
+    if platform.machine().lower() in {"arm64", "aarch64"}:
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
