@@ -22,7 +22,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "assets" / "shopflow"
 SYSTEM = "Use only the supplied policy evidence.\n\nEvidence: {evidence}"
 SEED = 20250601
 TRAIN_ROWS_PER_POLICY = 22
-TWO_TURN_SHARE = 0.0
 
 # "one" is left out: it is a pronoun far more often than a number.
 _NUMBER_WORDS = (
@@ -286,14 +285,10 @@ def _asking_order(policy: Policy, rng: random.Random) -> list[str]:
     return [policy.questions[0], *rest]
 
 
-def _train_rows_of(
-    policy: Policy, position: int, two_turn: int, policies: Sequence[Policy], seed: int
-) -> list[Row]:
+def _train_rows_of(policy: Policy, position: int, policies: Sequence[Policy], seed: int) -> list[Row]:
     rng = random.Random(f"{seed}:train:{policy.id}")
     questions = _asking_order(policy, rng)
     distractors = _distractors(policy, policies, rng)
-    with_follow_up = rng.sample(range(1, TRAIN_ROWS_PER_POLICY), two_turn)
-    follow_ups = cycle(rng.sample(policy.follow_ups, len(policy.follow_ups)))
     used: dict[str, str] = {}
     rows = []
     for rank in range(TRAIN_ROWS_PER_POLICY):
@@ -312,10 +307,6 @@ def _train_rows_of(
         clause = _in_variant(policy.clause, variant)
         messages = _conversation(clause, question, next(distractors) if distracted else None, rng)
         messages.append({"role": "assistant", "content": _in_variant(answer, variant)})
-        if rank in with_follow_up:
-            turn = next(follow_ups)
-            messages.append({"role": "user", "content": turn.question})
-            messages.append({"role": "assistant", "content": _in_variant(turn.answer, variant)})
         rows.append(
             {
                 "policy_id": policy.id,
@@ -331,15 +322,12 @@ def _train_rows_of(
 def train_rows(policies: Sequence[Policy], seed: int = SEED) -> list[Row]:
     """Training rows of the train policies, the policies taking turns.
 
-    Half of them hold the relevant clause alone, half a second clause as well, in random order;
-    TWO_TURN_SHARE of them have a follow-up turn. `clause` names the relevant clause only.
+    Half of them hold the relevant clause alone, half a second clause as well, in random order. `clause` is
+    the relevant clause only, in the row's variant. Follow-up questions stay out: their answers state one
+    fact of two, and a run with 12 percent of such rows learned to stop after the first fact.
     """
     train = [policy for policy in policies if policy.split == "train"]
-    per_policy = TWO_TURN_SHARE * TRAIN_ROWS_PER_POLICY
-    by_policy = []
-    for position, policy in enumerate(train):
-        two_turn = round((position + 1) * per_policy) - round(position * per_policy)
-        by_policy.append(_train_rows_of(policy, position, two_turn, policies, seed))
+    by_policy = [_train_rows_of(policy, position, policies, seed) for position, policy in enumerate(train)]
     return _take_turns("train", by_policy)
 
 

@@ -121,8 +121,18 @@ def test_train_counts():
     assert 320 <= len(TRAIN) <= 400
     assert {row["policy_id"] for row in TRAIN} == {p.id for p in POLICIES if p.split == "train"}
     assert max(Counter(row["policy_id"] for row in TRAIN).values()) == len(TRAIN) / 16
-    two_turn = sum(len(row["messages"]) == 5 for row in TRAIN)
-    assert 0.10 <= two_turn / len(TRAIN) <= 0.14
+
+
+def test_most_rows_state_other_facts_than_shopflows_own_policy():
+    own = [row for row in TRAIN if row["variant"] == 0]
+    assert {row["policy_id"] for row in own} == {p.id for p in POLICIES if p.split == "train"}
+    assert 0.1 <= len(own) / len(TRAIN) <= 0.25, (
+        "a model that memorises the policies must be wrong most of the time"
+    )
+    for policy in POLICIES:
+        if policy.split == "train":
+            clauses = {row["clause"] for row in TRAIN if row["policy_id"] == policy.id}
+            assert len(clauses) == len(policy.variants) + 1
 
 
 @pytest.mark.parametrize(
@@ -143,25 +153,32 @@ def test_running_example_rows_are_there_word_for_word(question, answer):
     assert [question, answer] in rows
 
 
-def test_train_rows_alternate_roles_and_end_with_the_assistant():
+def facts_of(row: dict) -> dict[str, list[str]]:
+    """Accepted wordings of each fact in the row's variant."""
+    policy = BY_ID[row["policy_id"]]
+    if row["variant"] == 0:
+        return {fact.name: fact.wordings for fact in policy.required}
+    return {name: [other] for name, other in policy.variants[row["variant"] - 1].items()}
+
+
+def test_train_rows_hold_one_question_and_its_answer():
     for row in TRAIN:
-        roles = [message["role"] for message in row["messages"]]
-        assert roles in (ROLES, [*ROLES, "user", "assistant"])
-        assert row["clause"] == BY_ID[row["policy_id"]].clause
+        assert [message["role"] for message in row["messages"]] == ROLES
+        assert (row["clause"] == BY_ID[row["policy_id"]].clause) == (row["variant"] == 0)
         assert row["policy_version"] == BY_ID[row["policy_id"]].version
 
 
 def test_train_answers_are_grounded_in_their_clause():
     for row in TRAIN:
         policy = BY_ID[row["policy_id"]]
-        answer, *follow_up = [m["content"] for m in row["messages"] if m["role"] == "assistant"]
-        for fact in policy.required:
-            assert states(answer, fact.wordings), f"{row['id']} does not state {fact.name}"
-        for text in [answer, *follow_up]:
-            for claim in policy.forbidden:
-                assert not states(text, claim.wordings), f"{row['id']} claims {claim.name}"
-            for digits in re.findall(r"\d+", text):
-                assert digits in re.findall(r"\d+", row["clause"]), f"{row['id']} invents {digits}"
+        answer = row["messages"][-1]["content"]
+        for name, wordings in facts_of(row).items():
+            assert states(row["clause"], wordings), f"{row['id']}: its clause does not state {name}"
+            assert states(answer, wordings), f"{row['id']} does not state {name}"
+        for claim in policy.forbidden:
+            assert not states(answer, claim.wordings), f"{row['id']} claims {claim.name}"
+        for digits in re.findall(r"\d+", answer):
+            assert digits in re.findall(r"\d+", row["clause"]), f"{row['id']} invents {digits}"
 
 
 def test_no_train_row_stands_there_twice():
@@ -290,8 +307,16 @@ BREAKS = {
         r"field 'required': the clause does not state 'photos'",
     ),
     "an answer without a fact": (
-        lambda p: p["answers"].__setitem__(1, "Report the damage within 48 hours."),
+        lambda p: (p.pop("variants"), p["answers"].__setitem__(1, "Report the damage within 48 hours.")),
         r"field 'answers\[2\]': the answer does not state 'photos'",
+    ),
+    "an answer that a variant cannot change": (
+        lambda p: p["answers"].__setitem__(1, "Report it within forty-eight hours with photos."),
+        r"field 'answers\[2\]': it must hold '48 hours' literally, since the policy has variants",
+    ),
+    "a variant of one fact only": (
+        lambda p: p["variants"][2].pop("photos"),
+        r"field 'variants\[3\]': it must give another wording for each of 48 hours, photos",
     ),
     "an answer with a forbidden claim": (
         lambda p: p["answers"].__setitem__(0, "Report within 48 hours with photos for a free replacement."),
@@ -372,6 +397,7 @@ def test_broken_yaml_names_the_line(tmp_path):
 def test_policies_that_students_add_reach_the_rows():
     added = copy.deepcopy(RAW)
     extra = copy.deepcopy(RAW[0])
+    del extra["variants"]
     extra.update(
         id="sealed_return",
         clause="Sealed goods go back within 19 days with the blue sticker.",
