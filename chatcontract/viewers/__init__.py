@@ -1,0 +1,65 @@
+"""Pictures of tokens, training runs and answers, each with a plain-text twin.
+
+Every viewer is a plain Python object. A notebook shows it as static HTML without scripts or network access,
+a terminal shows it as text, and ``view.widget()`` gives an ipywidget with paging where a kernel is running.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chatcontract.viewers.answers import AnswersView, answers_view, compare_answers
+    from chatcontract.viewers.chat import chat_roles, chat_view, text_view
+    from chatcontract.viewers.comparison import CompareView, FormatsView, compare, first_difference, formats
+    from chatcontract.viewers.run import RunLog, RunView
+    from chatcontract.viewers.tokens import TokenRow, TokenView, token_view
+
+_HOME = {
+    "AnswersView": "answers",
+    "answers_view": "answers",
+    "compare_answers": "answers",
+    "chat_roles": "chat",
+    "chat_view": "chat",
+    "text_view": "chat",
+    "CompareView": "comparison",
+    "FormatsView": "comparison",
+    "compare": "comparison",
+    "first_difference": "comparison",
+    "formats": "comparison",
+    "RunLog": "run",
+    "RunView": "run",
+    "TokenRow": "tokens",
+    "TokenView": "tokens",
+    "token_view": "tokens",
+}
+
+__all__ = [
+    "AnswersView",
+    "CompareView",
+    "FormatsView",
+    "RunLog",
+    "RunView",
+    "TokenRow",
+    "TokenView",
+    "answers_view",
+    "chat_roles",
+    "chat_view",
+    "compare",
+    "compare_answers",
+    "first_difference",
+    "formats",
+    "text_view",
+    "token_view",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
