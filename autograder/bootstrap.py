@@ -23,7 +23,8 @@ import sys
 import tempfile
 
 if "google.colab" in sys.modules and importlib.util.find_spec("chatcontract") is None:
-    repository = os.environ.get("CHATCONTRACT_REPOSITORY", "https://github.com/OWNER/NAME")
+    published = "https://github.com/OWNER/NAME"
+    repository = os.environ.get("CHATCONTRACT_REPOSITORY", published)
     course = tempfile.mkdtemp(prefix="chat-contract-")
     print(f"Fetching the course package from {repository}: a few seconds.")
     status, said = subprocess.getstatusoutput(

@@ -94,7 +94,11 @@ def _generate(
             problems += found
             if not found:
                 release |= _release_of(lab, notebook, root, course)
-            progress.update(task, completed=1, description=f"{lab.name} {len(found) or 'no'} problem(s)")
+            progress.update(
+                task,
+                completed=1,
+                description=f"{lab.name}: {f'{len(found)} to put right' if found else 'ready'}",
+            )
     return problems, solutions, release
 
 

@@ -79,8 +79,10 @@ def main(labs: list[str], python: str | None = None, *, root: Path = ROOT) -> in
     if not chosen:
         console.print(f"[red]FAIL[/] There is no lab in {root / 'solutions'}.")
         return 2
-    runs = {lab.name: _run_lab(lab, python or sys.executable, root / "build", console) for lab in chosen}
-    _write_json(root / "build" / "run.json", {name: asdict(run) for name, run in runs.items()})
+    runs: dict[str, LabRun] = {}
+    for lab in chosen:
+        runs[lab.name] = _run_lab(lab, python or sys.executable, root / "build", console)
+        _write_json(root / "build" / "run.json", {name: asdict(run) for name, run in runs.items()})
     failed = [name for name, run in runs.items() if not run.passed]
     console.print(
         f"{len(runs) - len(failed)} of {len(runs)} labs ran without an error in "

@@ -46,8 +46,8 @@ pytestmark = [
 ]
 
 
-def _run(*command: str | Path, **options) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+def _run(*command: str | Path) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -59,7 +59,7 @@ def _venv(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served_repository(tmp_path_factory) -> str:
+def served_repository(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The working tree as a repository that answers partial clones; the URL to clone it from."""
     folder = tmp_path_factory.mktemp("served") / "chat-contract"
     names = _run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -76,7 +76,7 @@ def served_repository(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def colab_base(request) -> Path:
+def colab_base(request: pytest.FixtureRequest) -> Path:
     """An environment with Colab's packages, kept between test runs.
 
     torch is linked from this environment, because Colab's torch 2.11 from PyPI brings gigabytes of CUDA.
@@ -104,7 +104,7 @@ def _link_torch(python: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def colab_python(colab_base, tmp_path_factory) -> Path:
+def colab_python(colab_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh copy of that environment, which a test may change."""
     copy = tmp_path_factory.mktemp("colab") / "env"
     try:
@@ -156,7 +156,9 @@ def test_elsewhere_it_does_nothing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bootstrapped(colab_python, served_repository, tmp_path_factory) -> tuple[Path, list[str]]:
+def bootstrapped(
+    colab_python: Path, served_repository: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
     """The folder and outputs of a kernel on that environment: stub, bootstrap, a look around, bootstrap."""
     folder = tmp_path_factory.mktemp("content")
     cells = [ON_COLAB, CELL, LOOK, CELL]
@@ -209,7 +211,7 @@ def test_no_network_is_one_sentence(tmp_path):
 
 
 @pytest.fixture
-def small_project(tmp_path) -> Path:
+def small_project(tmp_path: Path) -> Path:
     """A folder that pip installs like the course, but with one small requirement."""
     folder = tmp_path / "project"
     folder.mkdir()

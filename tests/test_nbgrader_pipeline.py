@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -140,7 +141,7 @@ def test_class_data_stays_out_of_version_control():
 
 
 @pytest.fixture
-def server(tiny_course) -> Iterator[tuple[str, Path]]:
+def server(tiny_course: Path) -> Iterator[tuple[str, Path]]:
     """A Jupyter server on the course with the extensions that nbgrader installs; the URL it answers on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -169,7 +170,7 @@ def server(tiny_course) -> Iterator[tuple[str, Path]]:
         process.wait(20)
 
 
-def _ask(url: str, **data: str) -> dict | list:
+def _ask(url: str, **data: str) -> Any:
     body = json.dumps(data).encode() if data else None
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:

@@ -1,14 +1,17 @@
 """Every notebook of the course keeps to the rules, and each rule finds what it is there for."""
 
 import copy
+from typing import Any
 
 import nbformat
 import pytest
+from nbformat import NotebookNode
 
 from autograder.bootstrap import repository
 from autograder.build import main as build
 from autograder.labs import POINTS, ROOT, discover
 from autograder.notebook_lint import lint, lint_points
+from autograder.tidy import tidy
 
 LABS = discover(ROOT / "solutions")
 TINY = ROOT / "tests" / "fixtures" / "tiny_course" / "solutions" / "90_first" / "90_first.ipynb"
@@ -39,17 +42,24 @@ def test_the_table_of_points_adds_up_to_100():
     assert sum(POINTS.values()) == 100
 
 
-def _problems(cell_id: str, source: str | None = None, **metadata) -> list[str]:
-    """What the lint says about the tiny lab with one cell changed."""
+def _tiny() -> NotebookNode:
+    """The tiny lab as `build` keeps it."""
     notebook = nbformat.read(TINY, as_version=4)
+    tidy(notebook, "90_first", "the-chat-contract/tiny-course")
+    return notebook
+
+
+def _problems(cell_id: str, source: str | None = None, **metadata: Any) -> list[str]:
+    """What the lint says about the tiny lab with one cell changed."""
+    notebook = _tiny()
     cell = next(cell for cell in notebook.cells if cell.id == cell_id)
     cell.source = cell.source if source is None else source
     cell.metadata.update(metadata)
     return lint(notebook, "90_first", "the-chat-contract/tiny-course")
 
 
-def _nbgrader(cell_id: str, **changes) -> dict:
-    notebook = nbformat.read(TINY, as_version=4)
+def _nbgrader(cell_id: str, **changes: Any) -> dict:
+    notebook = _tiny()
     (settings,) = [cell.metadata["nbgrader"] for cell in notebook.cells if cell.id == cell_id]
     return dict(copy.deepcopy(settings), **changes)
 
@@ -133,7 +143,7 @@ def test_a_test_cell_may_end_with_a_verdict(verdict):
 
 
 def test_two_cells_with_one_id_are_found():
-    notebook = nbformat.read(TINY, as_version=4)
+    notebook = _tiny()
     notebook.cells[-1].id = notebook.cells[-2].id
     assert "90_first: 2 cell(s) have the same id experiment." in lint(
         notebook, "90_first", "the-chat-contract/tiny-course"
@@ -141,7 +151,7 @@ def test_two_cells_with_one_id_are_found():
 
 
 def test_points_that_are_not_the_tables_are_found():
-    notebook = nbformat.read(TINY, as_version=4)
+    notebook = _tiny()
     assert lint_points(notebook, "00_start_here") == [
         "00_start_here: its graded cells add up to 6 points, the table says 2."
     ]
