@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from chatcontract.viewers.page import count, folded, page
+from chatcontract.viewers.page import OWN_KEYS, count, folded, page
 
 _ALIKE = {
     "-": "[-\u2010\u2011\u2012\u2013\u2014]",
@@ -295,7 +295,7 @@ def _badges(answer: Answer) -> str:
 
 def _answer_html(answer: Answer) -> str:
     # A long answer scrolls, and what scrolls must be reachable by keyboard.
-    focus = " tabindex=0" if len(answer.text) > 500 else ""
+    focus = f" tabindex=0 {OWN_KEYS}" if len(answer.text) > 500 else ""
     return f'<div class="o"{focus}>{_marked_html(answer)}</div>{_lists(answer)}'
 
 

@@ -8,7 +8,7 @@ from html import escape
 from itertools import combinations
 from typing import Any
 
-from chatcontract.viewers.page import page, text_table, unique_name
+from chatcontract.viewers.page import OWN_KEYS, page, text_table, unique_name
 from chatcontract.viewers.pieces import code_points
 from chatcontract.viewers.tokens import TokenView, legend_html
 
@@ -154,7 +154,7 @@ class FormatsView:
             # Hidden unless the style sheet is there: without it all panes show and there is nothing to
             # choose.
             buttons.append(
-                f'<input type="radio" hidden name="{name}" id="{key}"{checked}>'
+                f'<input type="radio" hidden {OWN_KEYS} name="{name}" id="{key}"{checked}>'
                 f'<label for="{key}">{escape(view.title)}</label>'
             )
             panes.append(f'<section class="p{number}">{view.body_html()}</section>')

@@ -14,12 +14,16 @@ from chatcontract.viewers import style
 _numbers = itertools.count(1)
 
 
+OWN_KEYS = "data-lm-suppress-shortcuts"
+"""Attribute of what can be focused. JupyterLab looks for it on the focused element itself: without it, an
+arrow key in a viewer would move to another cell, and the letter x would cut the cell."""
+
+
 def page(body: str, *, label: str, css: Sequence[str] = (), rules: str = "", script: str = "") -> str:
     """Wrap ``body`` into a block that needs nothing from the page it lands on.
 
     Style and script travel with every output, because Colab renders each output in a frame of its own. The
-    two ``ignore`` classes keep MathJax from reading dollar signs in customers' messages as formulas, and
-    ``data-lm-suppress-shortcuts`` keeps JupyterLab from taking the arrow keys.
+    two ``ignore`` classes keep MathJax from reading dollar signs in customers' messages as formulas.
 
     Args:
         body: inner HTML, already escaped.
@@ -31,8 +35,8 @@ def page(body: str, *, label: str, css: Sequence[str] = (), rules: str = "", scr
     sheet = "".join(style.sheet(name) for name in ("base", *css)) + rules
     tail = f"<script>{_script(script)}</script>" if script else ""
     return (
-        f'<div class="ccv mathjax_ignore tex2jax_ignore" role="group" aria-label="{escape(label)}" '
-        f'data-lm-suppress-shortcuts="true"><style>{sheet}</style>{body}{tail}</div>'
+        f'<div class="ccv mathjax_ignore tex2jax_ignore" role="group" aria-label="{escape(label)}">'
+        f"<style>{sheet}</style>{body}{tail}</div>"
     )
 
 
@@ -63,12 +67,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     )
     top = f"<caption>{escape(caption)}</caption>" if caption else ""
     inner = f"{top}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>"
-    return f'<div class="w" tabindex=0><table class="d">{inner}</table></div>'
+    return f'<div class="w" tabindex=0 {OWN_KEYS}><table class="d">{inner}</table></div>'
 
 
 def folded(summary: str, inner: str) -> str:
     """A block that the reader opens, by mouse or keyboard, without any script."""
-    return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
+    return f"<details><summary {OWN_KEYS}>{escape(summary)}</summary>{inner}</details>"
 
 
 def width(text: str) -> int:

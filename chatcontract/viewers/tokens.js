@@ -1,4 +1,5 @@
 // One tab stop for a whole strip, arrow keys inside it. Without scripts the tokens are tab stops themselves.
+// JupyterLab leaves the keys to elements that carry data-lm-suppress-shortcuts.
 // After an arrow key the details of the focused token are shown, until the pointer moves again (class "q").
 (() => {
   for (const strip of document.querySelectorAll(".ccv .k > .s:not([data-on])")) {
@@ -9,6 +10,7 @@
     strip.addEventListener("focusin", (event) => {
       const index = tokens.indexOf(event.target);
       if (index < 0) return;
+      event.target.dataset.lmSuppressShortcuts = "true";
       tokens[at].tabIndex = -1;
       at = index;
       tokens[at].tabIndex = 0;
