@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 FOLDER = Path(__file__).resolve().parent.parent / "assets" / "shopflow"
 SYSTEM = "Use only the supplied policy evidence.\n\nEvidence: {evidence}"
 SEED = 20250601
-TRAIN_ROWS_PER_POLICY = 22
+TRAIN_ROWS_PER_POLICY = 30
 
 # "one" is left out: it is a pronoun far more often than a number.
 _NUMBER_WORDS = (
@@ -72,7 +72,7 @@ class Policy(_Strict):
     variants: list[dict[Text, Text]] = []
     forbidden: list[Fact] = Field(min_length=1)
     questions: list[Text] = Field(min_length=14, max_length=18)
-    answers: list[Text] = Field(min_length=3, max_length=4)
+    answers: list[Text] = Field(min_length=2, max_length=4)
     follow_ups: list[FollowUp] = Field(min_length=2, max_length=2)
 
     def texts(self) -> Iterator[tuple[str, str]]:

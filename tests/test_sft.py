@@ -1,0 +1,147 @@
+"""A run's pieces on a Llama small enough to train in a second, with the real tokenizer and the real TRL."""
+
+import copy
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+from chatcontract import families, manifest, models, sft, viewers
+from chatcontract.course_files import asset
+from chatcontract.evaluate import Evaluation, evaluate, load_cases
+
+ROWS = [
+    {"messages": json.loads(line)["messages"]}
+    for line in asset("shopflow/sft_train.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    loaded = models.load_tokenizer("smollm2-135m")
+    families.apply_serving_template(loaded, families.family("chatml"))
+    return loaded
+
+
+@pytest.fixture
+def llama(tokenizer):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def with_random_adapter(model):
+    wrapped = get_peft_model(copy.deepcopy(model), LoraConfig(**sft.default_lora_kwargs())).eval()
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return wrapped
+
+
+def test_merged_copy_answers_like_the_adapter_and_changes_neither_model(llama):
+    trained = with_random_adapter(llama)
+    ids = torch.arange(1, 20).unsqueeze(0)
+    with torch.no_grad():
+        base_before, adapted = llama(ids).logits, trained(ids).logits
+        merged = sft.merged_copy(llama, trained)(ids).logits
+        assert (adapted - base_before).abs().max() > 0.01, (
+            "the adapter must matter for this test to mean anything"
+        )
+        torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(llama(ids).logits, base_before, atol=0, rtol=0)
+        torch.testing.assert_close(trained(ids).logits, adapted, atol=0, rtol=0)
+
+
+def test_a_run_learns_the_answer_alone_feeds_the_picture_and_saves_whole(llama, tokenizer, tmp_path):
+    device = sft.pick_device("cpu")
+    settings = sft.default_sft_kwargs(device, rows=len(ROWS), batch_size=2)
+    view = viewers.RunView(total_steps=2)
+    with families.apply_training_template(tokenizer, families.family("chatml")):
+        trainer = SFTTrainer(
+            model=llama,
+            args=SFTConfig(output_dir=str(tmp_path / "out"), **settings),
+            train_dataset=Dataset.from_list(ROWS),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(**sft.default_lora_kwargs()),
+        )
+    learned = [sft.supervised_text(trainer, row) for row in range(len(ROWS))]
+    assert learned == [row["messages"][-1]["content"] + "<|im_end|>" for row in ROWS]
+
+    measured: list[Evaluation] = []
+
+    def measure(model):
+        measured.append(
+            sft.evaluate_adapter(
+                LlamaForCausalLM(llama.config),
+                model,
+                tokenizer,
+                load_cases(limit=2),
+                max_new_tokens=4,
+                progress=False,
+            )
+        )
+        return measured[-1]
+
+    trainer.add_callback(sft.run_callback(view, measure=measure, measure_at=[2]))
+    trainer.train()
+    assert len(measured) == 1
+    assert view.log.last("loss") > 0
+    assert view.log.last("grounded") == measured[0].grounded_rate
+    assert view.log.step == 2
+
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "old.txt").write_text("an earlier run")
+    sft.save_adapter(trainer.model, tokenizer, folder)
+    assert not (folder / "old.txt").exists()
+    assert (folder / "adapter_model.safetensors").is_file()
+    saved = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    assert "generation %}" not in saved, "other template engines cannot parse the training markers"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_generation_stops_at_the_end_of_turn_and_reports_it(llama, tokenizer):
+    cases = load_cases(limit=3)
+    with torch.no_grad():
+        llama.lm_head.weight.zero_()
+        llama.lm_head.bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+        llama.lm_head.bias[tokenizer.eos_token_id] = 1.0
+    result = evaluate(llama, tokenizer, cases, max_new_tokens=5, progress=False)
+    assert result.stop_rate == 1.0
+    assert [answer.text for answer in result.answers] == ["", "", ""]
+    assert result.mean_tokens == 1.0
+    with torch.no_grad():
+        llama.lm_head.bias[tokenizer.eos_token_id] = -1.0
+    ran_on = evaluate(llama, tokenizer, cases, max_new_tokens=5, progress=False)
+    assert ran_on.stop_rate == 0.0
+    assert ran_on.mean_tokens == 5.0
+
+
+def test_same_run_same_manifest_and_another_row_another_manifest(tokenizer):
+    def made(rows):
+        return manifest.run_manifest("smollm2-135m", tokenizer, rows, configuration={"r": 8}, seed=0)
+
+    assert made(ROWS) == made(ROWS)
+    assert made(ROWS)["data"] != made(ROWS[:3])["data"]
+    assert made(ROWS)["checkpoint"]["weights_sha256"]
+    json.dumps(made(ROWS))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for the sentence on a machine without CUDA")
+def test_asking_for_a_gpu_that_is_not_there_is_one_sentence():
+    with pytest.raises(ValueError, match="There is no CUDA device here"):
+        sft.pick_device("cuda")
+    with pytest.raises(ValueError, match="use 'cpu' or 'cuda'"):
+        sft.pick_device("tpu")
