@@ -307,9 +307,8 @@ _COLUMNS = ["step", "elapsed", "loss", "grounded", "stops"]
 
 
 def _cells(log: RunLog, most: int = 20) -> list[list[object]]:
-    evaluated = [point for point in log.points if point.grounded is not None or point.stop is not None][
-        -most:
-    ]
+    rated = [point for point in log.points if point.grounded is not None or point.stop is not None]
+    evaluated = rated[-most:]
     others = [point for point in log.points[:-1] if point.grounded is None and point.stop is None]
     room = most - len(evaluated)
     kept = others[:: -(-len(others) // room)] if room and others else []
