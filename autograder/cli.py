@@ -1,0 +1,62 @@
+"""The instructor's verbs, on top of the student's: build the release, run the labs, test the course."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chatcontract.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LINTERS = {
+    "ruff check": ["ruff", "check", "."],
+    "ruff format": ["ruff", "format", "--check", "."],
+    "mypy": ["mypy"],
+}
+
+
+@app.command()
+def build(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; name what is stale.")] = False,
+) -> None:
+    """Make notebooks/ from solutions/."""
+    from autograder.build import main as run_build
+
+    raise typer.Exit(run_build(check))
+
+
+@app.command()
+def run(
+    labs: Annotated[
+        list[str] | None, typer.Argument(metavar="LAB", help="Such as 06 or qlora; default: all.")
+    ] = None,
+) -> None:
+    """Execute solution notebooks, and keep their pages and figures under build/."""
+    from autograder.run import main as run_labs
+
+    raise typer.Exit(run_labs(labs or []))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> None:
+    """Run the linters, the type checker and the test suite; further options go to pytest."""
+    steps = {**LINTERS, "pytest": ["pytest", *context.args]}
+    verdicts = []
+    for number, (name, command) in enumerate(steps.items(), 1):
+        print(f"[{number}/{len(steps)}] {name}", flush=True)
+        began = time.monotonic()
+        status = subprocess.call([sys.executable, "-m", *command], cwd=ROOT)
+        verdicts.append((name, status, time.monotonic() - began))
+    print()
+    for name, status, seconds in verdicts:
+        print(f"{'ok  ' if status == 0 else 'FAIL'} {seconds:6.1f} s  {name}")
+    raise typer.Exit(int(any(status for _, status, _ in verdicts)))
+
+
+def main() -> None:
+    """Run the whole command line."""
+    app(prog_name="course.py")
