@@ -1,7 +1,8 @@
 """ShopFlow's policies: the schema, the rules they must keep, and the rows that are made from them.
 
-`python -m autograder.shopflow` reads assets/shopflow/policies.yaml and writes sft_train.jsonl and
-eval_public.jsonl beside it. With `--check` nothing is written: it fails when a file is stale.
+`python -m autograder.shopflow` reads assets/shopflow/policies.yaml and writes sft_train.jsonl,
+eval_public.jsonl and eval_two_clauses.jsonl beside it. With `--check` nothing is written: it fails when a file
+is stale.
 """
 
 import json
@@ -285,17 +286,13 @@ def _asking_order(policy: Policy, rng: random.Random) -> list[str]:
     return [policy.questions[0], *rest]
 
 
-def _train_rows_of(policy: Policy, position: int, policies: Sequence[Policy], seed: int) -> list[Row]:
+def _train_rows_of(policy: Policy, seed: int) -> list[Row]:
     rng = random.Random(f"{seed}:train:{policy.id}")
     questions = _asking_order(policy, rng)
-    distractors = _distractors(policy, policies, rng)
     used: dict[str, str] = {}
     rows = []
     for rank in range(TRAIN_ROWS_PER_POLICY):
-        first, second_time = rank % len(questions), rank >= len(questions)
-        question = questions[first]
-        # Clause alone and clause with a distractor alternate; a question's second row takes the other form.
-        distracted = (first > 0 and (first + position) % 2 == 1) != second_time
+        question = questions[rank % len(questions)]
         if rank == 0:
             answer = policy.answers[0]
         else:
@@ -305,7 +302,7 @@ def _train_rows_of(policy: Policy, position: int, policies: Sequence[Policy], se
         number = rank % (len(policy.variants) + 1)
         variant = policy.variants[number - 1] if number else {}
         clause = _in_variant(policy.clause, variant)
-        messages = _conversation(clause, question, next(distractors) if distracted else None, rng)
+        messages = _conversation(clause, question, None, rng)
         messages.append({"role": "assistant", "content": _in_variant(answer, variant)})
         rows.append(
             {
@@ -322,29 +319,31 @@ def _train_rows_of(policy: Policy, position: int, policies: Sequence[Policy], se
 def train_rows(policies: Sequence[Policy], seed: int = SEED) -> list[Row]:
     """Training rows of the train policies, the policies taking turns.
 
-    Half of them hold the relevant clause alone, half a second clause as well, in random order. `clause` is
-    the relevant clause only, in the row's variant. Follow-up questions stay out: their answers state one
-    fact of two, and a run with 12 percent of such rows learned to stop after the first fact.
+    The evidence of a row is one clause, in the row's variant. Follow-up questions stay out: their answers
+    state one fact of two, and a run with 12 percent of such rows learned to stop after the first fact.
     """
-    train = [policy for policy in policies if policy.split == "train"]
-    by_policy = [_train_rows_of(policy, position, policies, seed) for position, policy in enumerate(train)]
+    by_policy = [_train_rows_of(policy, seed) for policy in policies if policy.split == "train"]
     return _take_turns("train", by_policy)
 
 
-def eval_cases(policies: Sequence[Policy], seed: int = SEED) -> list[Row]:
+def eval_cases(policies: Sequence[Policy], seed: int = SEED, *, second_clause: bool = False) -> list[Row]:
     """Evaluation cases of the held-out policies, taking turns, so that any slice covers them evenly.
 
     A case's `required` holds one list of accepted wordings per fact, its `forbidden` the wordings that
-    fail an answer. With a distractor, the facts which only the distractor states are forbidden too.
+    fail an answer.
+
+    Args:
+        second_clause: put the clause of another held-out policy before or after the relevant one. The facts
+            which only that clause states are forbidden too.
     """
     heldout = [policy for policy in policies if policy.split == "heldout"]
     by_policy = []
-    for position, policy in enumerate(heldout):
+    for policy in heldout:
         rng = random.Random(f"{seed}:eval:{policy.id}")
         distractors = _distractors(policy, policies, rng)
         cases = []
-        for rank, question in enumerate(_asking_order(policy, rng)):
-            distractor = next(distractors) if (rank + position) % 2 == 1 else None
+        for question in _asking_order(policy, rng):
+            distractor = next(distractors) if second_clause else None
             forbidden = [w for claim in policy.forbidden for w in claim.wordings]
             if distractor is not None:
                 foreign = [fact for fact in distractor.required if not states(policy.clause, fact.wordings)]
@@ -359,7 +358,7 @@ def eval_cases(policies: Sequence[Policy], seed: int = SEED) -> list[Row]:
                 }
             )
         by_policy.append(cases)
-    return _take_turns("eval", by_policy)
+    return _take_turns("two-clauses" if second_clause else "eval", by_policy)
 
 
 def _take_turns(prefix: str, by_policy: Sequence[Sequence[Row]]) -> list[Row]:
@@ -378,6 +377,7 @@ def files(policies: Sequence[Policy], seed: int = SEED) -> dict[str, bytes]:
     return {
         "sft_train.jsonl": to_jsonl(train_rows(policies, seed)),
         "eval_public.jsonl": to_jsonl(eval_cases(policies, seed)),
+        "eval_two_clauses.jsonl": to_jsonl(eval_cases(policies, seed, second_clause=True)),
     }
 
 

@@ -85,7 +85,7 @@ def keep_folder(folder: Path) -> Path:
         shutil.copytree(folder, target, dirs_exist_ok=True)
         print(f"Copied to Drive: chat-contract/{folder.name}.")
         return target
-    from google.colab import files
+    from google.colab import files  # type: ignore[import-untyped,import-not-found]
 
     archive = Path(shutil.make_archive(str(folder), "zip", folder))
     print(

@@ -240,7 +240,7 @@ def generate_from_text(
     seed: int = 0,
     progress: bool = True,
 ) -> list[Answer]:
-    """Like `generate_answers`, from prompts that are rendered already (special tokens are not added again)."""
+    """Like `generate_answers`, from prompts that are rendered already; no special tokens are added."""
     import torch
     from tqdm import tqdm
     from transformers import GenerationConfig
@@ -300,7 +300,7 @@ def evaluate(
 def request_latency_ms(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cases: Iterable[Case], **generation: Any
 ) -> list[float]:
-    """Milliseconds from prompt to last token for each case alone, as a server with one customer would take."""
+    """Milliseconds from prompt to last token for each case alone, as for a single customer."""
     generation = {"progress": False, **generation}
     milliseconds = []
     for case in cases:

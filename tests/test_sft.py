@@ -141,7 +141,7 @@ def test_same_run_same_manifest_and_another_row_another_manifest(tokenizer):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for the sentence on a machine without CUDA")
 def test_asking_for_a_gpu_that_is_not_there_is_one_sentence():
-    with pytest.raises(ValueError, match="There is no CUDA device here"):
+    with pytest.raises(ValueError, match="No CUDA device is here"):
         sft.pick_device("cuda")
     with pytest.raises(ValueError, match="use 'cpu' or 'cuda'"):
         sft.pick_device("tpu")

@@ -39,6 +39,7 @@ def read(name: str) -> list[dict]:
 
 TRAIN = read("sft_train.jsonl")
 CASES = read("eval_public.jsonl")
+TWO_CLAUSES = read("eval_two_clauses.jsonl")
 
 
 def evidence(row: dict) -> str:
@@ -190,46 +191,46 @@ def test_no_train_row_stands_there_twice():
     assert max(asked_and_answered.values()) == 1
 
 
-@pytest.mark.parametrize("rows", [TRAIN, CASES], ids=["train", "eval"])
-def test_half_of_the_rows_hold_one_distractor_of_the_same_split(rows):
-    clause_of = {policy.clause: policy for policy in POLICIES}
-    before = after = 0
-    for row in rows:
-        text = evidence(row)
-        if text == row["clause"]:
-            continue
-        assert row["clause"] in text
-        other = clause_of[text.replace(row["clause"], "").strip()]
-        policy = BY_ID[row["policy_id"]]
-        assert other.split == policy.split
-        assert other.id not in policy.related and policy.id not in other.related
-        before, after = before + text.endswith(row["clause"]), after + text.startswith(row["clause"])
-    assert 0.45 <= (before + after) / len(rows) <= 0.55
-    assert min(before, after) >= 0.35 * (before + after), "the relevant clause stands too often on one side"
+def test_train_rows_show_the_relevant_clause_alone():
+    assert all(evidence(row) == row["clause"] for row in TRAIN)
 
 
 # ---------------------------------------------------------------- evaluation cases
 
 
-def test_eval_counts_and_even_slices():
-    assert 100 <= len(CASES) <= 120
-    assert len({case["id"] for case in CASES}) == len(CASES)
-    assert len({case["messages"][1]["content"] for case in CASES}) == len(CASES)
+@pytest.mark.parametrize("cases", [CASES, TWO_CLAUSES], ids=["one clause", "two clauses"])
+def test_eval_counts_and_even_slices(cases):
+    assert 100 <= len(cases) <= 120
+    assert len({case["id"] for case in cases}) == len(cases)
+    assert len({case["messages"][1]["content"] for case in cases}) == len(cases)
     held = {policy.id for policy in POLICIES if policy.split == "heldout"}
-    assert Counter(case["policy_id"] for case in CASES[:40]) == dict.fromkeys(held, 5)
-    assert sum(evidence(case) != case["clause"] for case in CASES[:40]) == 20
+    assert Counter(case["policy_id"] for case in cases[:40]) == dict.fromkeys(held, 5)
+
+
+def test_second_clause_is_another_heldout_policys_on_either_side():
+    assert all(evidence(case) == case["clause"] for case in CASES)
+    clause_of = {policy.clause: policy for policy in POLICIES}
+    sides: Counter[bool] = Counter()
+    for case in TWO_CLAUSES:
+        text = evidence(case)
+        assert case["clause"] in text
+        other = clause_of[text.replace(case["clause"], "").strip()]
+        policy = BY_ID[case["policy_id"]]
+        assert other.split == "heldout"
+        assert other.id not in policy.related and policy.id not in other.related
+        sides[text.startswith(case["clause"])] += 1
+    assert min(sides.values()) >= 0.35 * len(TWO_CLAUSES), "the relevant clause stands too often on one side"
 
 
 def test_eval_cases_ask_and_do_not_answer():
-    for case in CASES:
+    for case in [*CASES, *TWO_CLAUSES]:
         assert [message["role"] for message in case["messages"]] == ROLES[:2]
         assert case["required"] == [fact.wordings for fact in BY_ID[case["policy_id"]].required]
 
 
 def test_reference_answers_pass_every_case_and_the_distractors_answers_fail():
-    distracted = 0
     by_clause = {policy.clause: policy for policy in POLICIES}
-    for case in CASES:
+    for case in [*CASES, *TWO_CLAUSES]:
         policy = BY_ID[case["policy_id"]]
 
         def passes(answer: str, case: dict = case) -> bool:
@@ -240,15 +241,14 @@ def test_reference_answers_pass_every_case_and_the_distractors_answers_fail():
         assert all(passes(answer) for answer in policy.answers), case["id"]
         other = by_clause.get(evidence(case).replace(case["clause"], "").strip())
         if other:
-            distracted += 1
             assert not any(passes(answer) for answer in other.answers)
             both = f"{policy.answers[0]} {other.answers[0]}"
             assert not passes(both), f"{case['id']}: reciting both clauses must not count as grounded"
-    assert distracted == len(CASES) / 2
+        assert bool(other) == (case in TWO_CLAUSES)
 
 
 def test_forbidden_wordings_are_not_in_the_clause_or_the_question():
-    for case in CASES:
+    for case in [*CASES, *TWO_CLAUSES]:
         for wording in case["forbidden"]:
             assert wording.lower() not in case["clause"].lower(), case["id"]
             assert wording.lower() not in case["messages"][1]["content"].lower(), case["id"]
