@@ -44,7 +44,9 @@ def lab(
     chosen = port or next((p for p in PORTS if _is_free(p)), 0)
     os.chdir(root)
     # Notebooks that call `!pip` or `!nbgrader` find this environment's programs first.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    _prepend("PATH", Path(sys.executable).parent)
+    # Settings that keep JupyterLab from asking about news and looking for updates.
+    _prepend("JUPYTER_CONFIG_PATH", Path(__file__).with_name("jupyter"))
     sys.argv = ["jupyter-lab", *_lab_options(root, chosen, browser)]
     try:
         from jupyterlab.labapp import main as jupyterlab
@@ -54,6 +56,11 @@ def lab(
         ) from error
     print(f"Opening JupyterLab on {root}; stop it with Ctrl-C.", flush=True)
     jupyterlab()
+
+
+def _prepend(variable: str, folder: Path) -> None:
+    present = os.environ.get(variable)
+    os.environ[variable] = os.pathsep.join([str(folder), *([present] if present else [])])
 
 
 def _is_free(port: int) -> bool:
@@ -72,8 +79,8 @@ def _lab_options(root: Path, port: int, browser: bool) -> list[str]:
     options = [f"--ServerApp.root_dir={root}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     # The WARN level keeps the lines that say where the server is and leaves out the start-up log.
     options += ["--ServerApp.log_level=WARN", "--LabApp.log_level=WARN"]
-    # The course works without a network: JupyterLab need not ask for news or extensions.
-    options += ["--LabApp.news_url=", "--LabApp.extension_manager=readonly"]
+    # The course works without a network: JupyterLab need not look for extensions.
+    options.append("--LabApp.extension_manager=readonly")
     if (root / "notebooks").is_dir():
         options.append("--LabApp.default_url=/lab/tree/notebooks")
     if not browser:
