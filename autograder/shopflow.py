@@ -1,8 +1,8 @@
 """ShopFlow's policies: the schema, the rules they must keep, and the rows that are made from them.
 
 `python -m autograder.shopflow` reads assets/shopflow/policies.yaml and writes sft_train.jsonl,
-eval_public.jsonl and eval_two_clauses.jsonl beside it. With `--check` nothing is written: it fails when a file
-is stale.
+eval_public.jsonl and eval_two_clauses.jsonl beside it. With `--check` nothing is written: it fails when a
+file is stale.
 """
 
 import json
