@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from chatcontract.course_files import asset, course_root
+from chatcontract.course_files import course_root
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -313,26 +313,12 @@ def _models() -> list[Check]:
     found = []
     for source in MODELS.values():
         subject = f"model {source.name}"
-        if source.folder is not None:
-            there = _asset_is_there(source.folder)
-            advice = "" if there else "Restore the course's files: git checkout assets"
-            found.append(
-                Check(subject, "OK" if there else "FAIL", "with the course" if there else "missing", advice)
-            )
-        elif is_fetched(source.name):
+        if is_fetched(source.name):
             found.append(Check(subject, "OK", f"in {cache_root()}"))
         else:
             advice = f"Fetched when first used; to have it before: course.py model fetch {source.name}"
             found.append(Check(subject, "WARN", "not fetched yet", advice))
     return found
-
-
-def _asset_is_there(name: str) -> bool:
-    try:
-        asset(name)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _widgets() -> Check:

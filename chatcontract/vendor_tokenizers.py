@@ -46,7 +46,7 @@ def load_vendor_tokenizer(name: str, *, cache_dir: Path | None = None) -> PreTra
     if name not in _BUILDERS:
         raise ValueError(
             f"There is no vendor tokenizer for '{name}': choose {' or '.join(_BUILDERS)}. For ChatML, use "
-            "chatcontract.models.load_tokenizer('smollm2-135m') or load_tokenizer('nano')."
+            "chatcontract.models.load_tokenizer('smollm2-135m')."
         )
     package, build = _BUILDERS[name]
     chosen = family(name)

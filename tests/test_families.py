@@ -42,7 +42,6 @@ WRITTEN_BY_MODEL: dict[str, Callable[[str], str]] = {
 }
 
 SPOKEN_BY = [
-    ("chatml", "nano"),
     ("chatml", "smollm2-135m"),
     ("llama3", "llama3"),
     ("mistral_v01", "mistral_v01"),
