@@ -519,7 +519,7 @@ class Steps:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=clean_environment(),
+            env={**clean_environment(), "PIP_USER": "0", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"},
             encoding="utf-8",
             errors="replace",
             **inherited,  # type: ignore[call-overload]
@@ -564,9 +564,8 @@ class Steps:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what leads pip away from .venv."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET")}
-    return {**kept, "PIP_USER": "0", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    """This process's environment without what puts other packages in front of .venv's."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET")}
 
 
 def hand_over(arguments: list[str]) -> int:
@@ -574,9 +573,9 @@ def hand_over(arguments: list[str]) -> int:
     module = "autograder" if (ROOT / "autograder").is_dir() else "chatcontract"
     command = [str(venv_python()), "-P", "-m", module, *arguments]
     if os.name == "nt":
-        return subprocess.call(command)
+        return subprocess.call(command, env=clean_environment())
     sys.stdout.flush()
-    os.execv(command[0], command)
+    os.execve(command[0], command, clean_environment())
 
 
 if __name__ == "__main__":

@@ -316,6 +316,11 @@ def test_a_copy_without_the_autograder_offers_the_students_verbs(made: StandIn) 
         made.call("doctor")
 
 
+def test_packages_elsewhere_do_not_get_in_front_of_the_courses(made: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "leaf.py").write_text("raise SystemExit('the wrong leaf')")
+    assert ran(made.call("doctor", PYTHONPATH=str(tmp_path)), "doctor")
+
+
 def test_a_moved_course_runs_its_own_files(made: StandIn) -> None:
     moved = made.root.with_name("moved course")
     made.root.rename(moved)
