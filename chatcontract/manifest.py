@@ -41,7 +41,7 @@ def run_manifest(
     """
     rows = list(rows)
     folder = fetch(model)
-    source = folder / "source.json"
+    source = folder / "ready.json"
     origin = json.loads(source.read_text(encoding="utf-8"))["origin"] if source.is_file() else "course"
     stop = tokenizer.eos_token_id
     return {

