@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from itertools import product
@@ -46,6 +47,13 @@ def pinned() -> dict[str, tuple[str, Marker | None]]:
 
 
 PINS = pinned()
+# Only this environment's own folders: setuptools puts the copies it carries on sys.path once it is imported.
+INSTALLED = {
+    canonicalize_name(found.name): found
+    for found in importlib.metadata.distributions(
+        path=[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    )
+}
 
 
 def declared() -> list[Requirement]:
@@ -79,11 +87,8 @@ def test_every_package_that_gets_installed_is_pinned() -> None:
         if (name, *sorted(requirement.extras)) in seen:
             continue
         seen.add((name, *sorted(requirement.extras)))
-        try:
-            lines = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        for child in map(Requirement, lines):
+        lines = INSTALLED[name].requires if name in INSTALLED else None
+        for child in map(Requirement, lines or []):
             extra = re.search(r"extra == ['\"]([\w-]+)['\"]", str(child.marker or ""))
             if extra is None:
                 queue.append((child, name))
@@ -98,7 +103,7 @@ def test_every_pin_supports_every_python_of_the_course(python: str) -> None:
     # Debian 12 ships 3.11.2.
     refusing = {
         found.name: found.metadata["Requires-Python"]
-        for found in importlib.metadata.distributions()
+        for found in INSTALLED.values()
         if canonicalize_name(found.name) in PINS
         and not SpecifierSet(found.metadata["Requires-Python"] or "").contains(python)
     }
@@ -109,7 +114,7 @@ def test_this_environment_is_the_pinned_one() -> None:
     # A pin names no build: torch 2.13.0 stands for 2.13.0+cpu as well.
     differing = {
         name: (version, found.version)
-        for found in importlib.metadata.distributions()
+        for found in INSTALLED.values()
         if (name := canonicalize_name(found.name)) in PINS
         and found.version.split("+")[0] != (version := PINS[name][0])
     }
