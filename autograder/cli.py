@@ -34,11 +34,15 @@ def run(
     labs: Annotated[
         list[str] | None, typer.Argument(metavar="LAB", help="Such as 06 or qlora; default: all.")
     ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Run them with another environment's Python, such as Colab's versions."),
+    ] = None,
 ) -> None:
     """Execute solution notebooks, and keep their pages and figures under build/."""
     from autograder.run import main as run_labs
 
-    raise typer.Exit(run_labs(labs or []))
+    raise typer.Exit(run_labs(labs or [], python))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
