@@ -35,8 +35,8 @@ def run(
         list[str] | None, typer.Argument(metavar="LAB", help="Such as 06 or qlora; default: all.")
     ] = None,
     python: Annotated[
-        Path | None,
-        typer.Option(help="Run them with another environment's Python, such as Colab's versions."),
+        str | None,
+        typer.Option(metavar="PATH", help="Python of another environment to run them in."),
     ] = None,
 ) -> None:
     """Execute solution notebooks, and keep their pages and figures under build/."""
