@@ -632,3 +632,14 @@ def test_views_can_be_renamed_and_compared() -> None:
     view = token_view(TOY)
     assert isinstance(view.titled("x"), TokenView) and view.titled("x") != view
     assert view.titled("x").titled("") == view
+
+
+def test_answers_that_nobody_judged_are_not_called_ungrounded():
+    row = {
+        "question": "Q?",
+        "before": {"text": "a", "stopped": True},
+        "after": {"text": "b", "stopped": False},
+    }
+    view = answers_view([row])
+    assert view.summary == "1 case. before: 1 stopped. after: 0 stopped."
+    assert "required fact" not in view.html()

@@ -106,9 +106,14 @@ class AnswersView:
         parts = [f"{count(len(self.cases), 'case')}."]
         for column, name in enumerate(names):
             answers = [case.answers[column][1] for case in self.cases]
-            grounded = sum(answer.grounded is True for answer in answers)
-            stopped = sum(answer.stopped is True for answer in answers)
-            parts.append(f"{name}: {grounded} grounded, {stopped} stopped.")
+            said = []
+            for verdict in ("grounded", "stopped"):
+                given = [value for answer in answers if (value := getattr(answer, verdict)) is not None]
+                # an answer that nobody judged is not a failed one
+                if given:
+                    said.append(f"{sum(given)} {verdict}")
+            if said:
+                parts.append(f"{name}: {', '.join(said)}.")
         return " ".join(parts)
 
     def text(self, limit: int | None = None) -> str:
@@ -143,9 +148,15 @@ class AnswersView:
             f"<table><thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table></div>"
         )
 
+    @property
+    def _legend(self) -> str:
+        """What the marks mean, when the answers can hold any."""
+        answers = [answer for case in self.cases for _, answer in case.answers]
+        return _LEGEND if any(a.found or a.missing or a.unsupported for a in answers) else ""
+
     def case_page(self, index: int) -> str:
         """One case as a page of its own, for the widget."""
-        return page(self.case_html(index) + _LEGEND, label=f"Case {index + 1}", css=["answers"])
+        return page(self.case_html(index) + self._legend, label=f"Case {index + 1}", css=["answers"])
 
     def html(self) -> str:
         """Self-contained static HTML; cases after the first few are folded."""
@@ -153,7 +164,7 @@ class AnswersView:
         cases = [self.case_html(index) for index in range(len(self.cases))]
         shown, hidden = cases[: self.open_cases], cases[self.open_cases :]
         more = folded(count(len(hidden), "more case"), "".join(hidden)) if hidden else ""
-        body = f'{title}<p class="n">{escape(self.summary)}</p>{_LEGEND}{"".join(shown)}{more}'
+        body = f'{title}<p class="n">{escape(self.summary)}</p>{self._legend}{"".join(shown)}{more}'
         return page(body, label=f"Answers side by side. {self.summary}", css=["answers"])
 
     def _repr_html_(self) -> str:
