@@ -52,7 +52,7 @@ def lab(
         from jupyterlab.labapp import main as jupyterlab
     except ModuleNotFoundError as error:
         raise fail(
-            "JupyterLab is not installed here. Install it: pip install 'chat-contract[lab]'"
+            "JupyterLab is not installed here. Install it: pip install jupyterlab ipywidgets"
         ) from error
     print(f"Opening JupyterLab on {root}; stop it with Ctrl-C.", flush=True)
     jupyterlab()

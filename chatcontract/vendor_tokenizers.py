@@ -55,7 +55,7 @@ def load_vendor_tokenizer(name: str, *, cache_dir: Path | None = None) -> PreTra
     except PackageNotFoundError as error:
         raise ImportError(
             f"The tokenizer of {chosen.title} comes from the package {package}, which is not installed: "
-            "run pip install 'chat-contract[oracles]'."
+            "run pip install 'mistral-common[sentencepiece]' llama-models tiktoken."
         ) from error
     # a new release of either side may build another tokenizer
     home = (cache_dir or cache_root()) / "tokenizers" / f"{name}-{vendor}-course-{__version__}"
@@ -76,9 +76,7 @@ def vendor_file(package: str, path: str) -> Path:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (found := Path(folder) / path).is_file():
             return found
-    raise ImportError(
-        f"The installed package {package} holds no file {path}: reinstall 'chat-contract[oracles]'."
-    )
+    raise ImportError(f"The installed package {package} holds no file {path}: reinstall it with pip.")
 
 
 def _llama3() -> PreTrainedTokenizerFast:

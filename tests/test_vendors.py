@@ -176,7 +176,7 @@ def test_a_missing_vendor_package_is_one_sentence_with_the_command(monkeypatch, 
         load_vendor_tokenizer("llama3", cache_dir=tmp_path)
     assert str(caught.value) == (
         "The tokenizer of Llama 3 comes from the package llama-models, which is not installed: "
-        "run pip install 'chat-contract[oracles]'."
+        "run pip install 'mistral-common[sentencepiece]' llama-models tiktoken."
     )
 
 
