@@ -557,7 +557,7 @@ def test_records_of_two_evaluations_stand_side_by_side() -> None:
     ]
     after = [{"question": "q", "evidence": "e", "text": "48 hours", "found": ["48 hours"], "grounded": True}]
     view = compare_answers(before=before, after=after)
-    assert view.summary == "1 case. before: 0 grounded, 0 stopped. after: 1 grounded, 0 stopped."
+    assert view.summary == "1 case. before: 0 grounded. after: 1 grounded."
     assert "[30 days ✗]" in view.text()
     with pytest.raises(ValueError, match="different questions"):
         compare_answers(before=before, after=[after[0] | {"question": "other"}])
