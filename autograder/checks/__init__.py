@@ -1,0 +1,1 @@
+"""Cases, references and verdicts of the graded exercises."""
