@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chatcontract.viewers.answers import AnswersView, answers_view, compare_answers
     from chatcontract.viewers.chat import chat_roles, chat_view, text_view
     from chatcontract.viewers.comparison import CompareView, FormatsView, compare, first_difference, formats
+    from chatcontract.viewers.row import RowView, row_view
     from chatcontract.viewers.run import RunLog, RunView
     from chatcontract.viewers.tokens import TokenRow, TokenView, token_view
 
@@ -28,6 +29,8 @@ _HOME = {
     "compare": "comparison",
     "first_difference": "comparison",
     "formats": "comparison",
+    "RowView": "row",
+    "row_view": "row",
     "RunLog": "run",
     "RunView": "run",
     "TokenRow": "tokens",
@@ -39,6 +42,7 @@ __all__ = [
     "AnswersView",
     "CompareView",
     "FormatsView",
+    "RowView",
     "RunLog",
     "RunView",
     "TokenRow",
@@ -50,6 +54,7 @@ __all__ = [
     "compare_answers",
     "first_difference",
     "formats",
+    "row_view",
     "text_view",
     "token_view",
 ]
