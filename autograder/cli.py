@@ -45,6 +45,36 @@ def run(
     raise typer.Exit(run_labs(labs or [], python))
 
 
+@app.command()
+def faults(
+    labs: Annotated[
+        list[str] | None, typer.Argument(metavar="LAB", help="Such as 01 or rendering; default: all.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the matrix to this file.")
+    ] = None,
+) -> None:
+    """Prove that every catalogued fault is caught and named, and no right answer refused."""
+    from autograder.faults.show import main as show_matrix
+
+    raise typer.Exit(show_matrix(labs or [], output))
+
+
+@app.command()
+def judge(
+    labs: Annotated[
+        list[str] | None, typer.Argument(metavar="LAB", help="Such as 01 or rendering; default: all.")
+    ] = None,
+    reveal_cases: Annotated[
+        bool, typer.Option("--reveal-cases", help="Print this class's cases with expected outputs.")
+    ] = False,
+) -> None:
+    """Say which seed this class is graded with; after the deadline, show its private cases."""
+    from autograder.checks.reveal import main as reveal
+
+    raise typer.Exit(reveal(labs or [], reveal_cases))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run the linters, the type checker and the test suite; further options go to pytest."""

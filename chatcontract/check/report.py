@@ -1,0 +1,146 @@
+"""What a check found, as a table in HTML and the same in text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from chatcontract.check.cases import PublicExercise, PublicFault
+from chatcontract.check.compare import first_difference, shown
+from chatcontract.check.diagnosis import Result
+from chatcontract.viewers.page import count, folded, page, table, text_table
+
+_COLUMNS = ("case", "verdict", "what is wrong")
+_CONTEXT = 60
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The results of all public cases, and the known mistakes that explain them."""
+
+    exercise: PublicExercise
+    results: tuple[Result, ...]
+    named: tuple[PublicFault, ...]
+
+    @property
+    def failed(self) -> list[Result]:
+        """The failing cases, the smallest first."""
+        return sorted((r for r in self.results if not r.passed), key=lambda r: len(repr(r.case.arguments)))
+
+    @property
+    def passed(self) -> bool:
+        """Whether every case passed."""
+        return not self.failed
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether the stub is still there."""
+        return all(r.got.raised[:1] == ("NotImplementedError",) for r in self.results)
+
+    @property
+    def headline(self) -> str:
+        """The diagnosis in one to three sentences."""
+        name, total = self.exercise.name, count(len(self.results), "case")
+        if self.passed:
+            return f"{name}: all {total} passed."
+        if self.unwritten:
+            return f"{name} is not written yet: replace 'raise NotImplementedError()' in its cell and run it."
+        head = f"{name}: {len(self.failed)} of {total} failed."
+        if self.named:
+            first = self.named[0]
+            return f"{head} {_sentence(first.title)} {first.consequence}"
+        smallest = self.failed[0]
+        return f"{head} Smallest failing case, {smallest.case.name!r}: {smallest.wrong}"
+
+    def text(self) -> str:
+        """The report as plain text."""
+        if self.passed or self.unwritten:
+            return self.headline
+        lines = [self.headline, "", text_table(_COLUMNS, self._rows())]
+        smallest = self.failed[0]
+        lines += ["", f"Smallest failing case: {smallest.case.name}", *_call_lines(self.exercise, smallest)]
+        lines += [f"  {name:9}{line}" for name, line in _sides(smallest)]
+        if why := getattr(smallest.case, "why", ""):
+            lines.append(f"  {why}")
+        for fault in self.named[:3]:
+            lines += ["", f"{_mark(self.named)}: {fault.title}", f"  {fault.consequence}"]
+            lines += [f"  First check: {fault.first_check}", f"  Seen in: {fault.citation}"]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """The report as a block of HTML."""
+        ok = self.passed
+        badge = f'<span class="{"ok" if ok else "no"}">{"✓ passed" if ok else "✗ not yet"}</span>'
+        body = f'<p class="t"><b>{escape(self.headline)}</b> {badge}</p>'
+        cases = table(_COLUMNS, self._rows(), caption=f"Public cases of {self.exercise.name}")
+        if ok or self.unwritten:
+            body += folded("the cases", cases) if ok else ""
+        else:
+            body += self._mistakes_html() + self._smallest_html() + cases
+        return page(body, label=self.headline, css=["answers", "check"])
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(r.case.name, "✓" if r.passed else "✗", r.wrong) for r in self.results]
+
+    def _mistakes_html(self) -> str:
+        return "".join(
+            f'<div class="m"><p><b>{_mark(self.named)}: {escape(fault.title)}</b></p>'
+            f"<p>{escape(fault.consequence)}</p>"
+            f"<p><b>First check:</b> {escape(fault.first_check)}</p>"
+            f'<p class="n">Seen in: {escape(fault.citation)}</p></div>'
+            for fault in self.named[:3]
+        )
+
+    def _smallest_html(self) -> str:
+        result = self.failed[0]
+        call = escape("\n".join(line.strip() for line in _call_lines(self.exercise, result)))
+        why = getattr(result.case, "why", "")
+        sides = "".join(
+            f'<tr><th scope="row">{name}</th><td>{escape(line)}</td></tr>' for name, line in _sides(result)
+        )
+        return (
+            f"<p><b>Smallest failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>"
+            f'<pre class="c">{call}</pre><table class="d">{sides}</table>'
+            + (f'<p class="n">{escape(why)}</p>' if why else "")
+        )
+
+
+def _mark(named: tuple[PublicFault, ...]) -> str:
+    return "The mistake" if len(named) == 1 else "Possible mistake"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _call_lines(exercise: PublicExercise, result: Result) -> list[str]:
+    arguments = ", ".join(f"{name}={shown(value, 300)}" for name, value in result.case.arguments.items())
+    return [f"  {exercise.name}({arguments})"]
+
+
+def _sides(result: Result) -> list[tuple[str, str]]:
+    """Target and yours, cut around the first place where they part, and the student's own traceback."""
+    if result.got.trace and not result.expected.raised:
+        return [("target", _refusal_or_value(result.expected)), ("yours", result.got.trace)]
+    if result.got.trouble or result.expected.raised or result.got.raised:
+        yours = result.got.trouble.partition(": ")[2] or _refusal_or_value(result.got)
+        return [("target", _refusal_or_value(result.expected)), ("yours", yours)]
+    return list(zip(("target", "yours"), _cut(result.expected.value, result.got.value), strict=True))
+
+
+def _refusal_or_value(outcome: Any) -> str:
+    if outcome.raised:
+        return f"{outcome.raised[0]}: {outcome.message}"
+    return shown(outcome.value, 300)
+
+
+def _cut(expected: Any, got: Any) -> tuple[str, str]:
+    one, other = repr(expected), repr(got)
+    start = max(0, first_difference(one, other) - _CONTEXT)
+    return tuple(  # type: ignore[return-value]
+        ("..." if start else "")
+        + text[start : start + 3 * _CONTEXT]
+        + ("..." if len(text) > start + 3 * _CONTEXT else "")
+        for text in (one, other)
+    )
