@@ -22,6 +22,10 @@ app = typer.Typer(
 )
 model_app = typer.Typer(help="Fetch a model, or list the course's models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
+nano_app = typer.Typer(help="Remake or measure nano, the course's own base model.", no_args_is_help=True)
+app.add_typer(nano_app, name="nano")
+# The options of these verbs are parsed, and explained, by the modules that do the work.
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def fail(sentence: object, status: int = 1) -> typer.Exit:
@@ -134,6 +138,55 @@ def list_models() -> None:
         here = "yes" if models.is_fetched(source.name) else f"no: model fetch {source.name}"
         table.add_row(source.name, source.role, source.parameters, source.licence, here)
     Console().print(table)
+
+
+@nano_app.command(context_settings=_PASSED_ON)
+def pretrain(context: typer.Context) -> None:
+    """Remake nano from nothing: about 75 minutes on 2 CPU cores; goes on after an interrupt."""
+    from chatcontract.nano.pretrain import main as run_pretraining
+
+    raise typer.Exit(run_pretraining(context.args))
+
+
+@nano_app.command(context_settings=_PASSED_ON)
+def verify(context: typer.Context) -> None:
+    """Measure nano before and after fine-tuning, over several seeds."""
+    from chatcontract.nano.verify import main as run_verification
+
+    raise typer.Exit(run_verification(context.args))
+
+
+@app.command()
+def experiments(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Such as eot_masked; default: all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where figures and chart go.")] = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="A course model or a model folder.")] = "nano",
+    seed: Annotated[int, typer.Option(help="Of rows, adapter and order.")] = 0,
+    cases: Annotated[int, typer.Option(min=1, help="Held-out cases to answer.")] = 200,
+    rows: Annotated[int | None, typer.Option(min=1, help="Train on no more rows than this.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Run nothing; say what there is.")] = False,
+) -> None:
+    """Switch one fault on at a time, train nano for seconds, and measure the damage."""
+    from chatcontract.experiments import EXPERIMENTS, benchmark
+
+    if listed:
+        for experiment in EXPERIMENTS.values():
+            print(f"{experiment.name:<20} {experiment}")
+        return
+    usual = (model, seed, cases, rows) == ("nano", 0, 200, None)
+    if out is None and usual:
+        out = benchmark.results_folder()
+    try:
+        benchmark.run_all(names or [], out=out, model=model, seed=seed, cases=cases, rows=rows)
+    except ValueError as error:
+        raise fail(error, 2) from error
+    except OSError as error:
+        raise fail(error) from error
+    except KeyboardInterrupt as stopped:
+        raise fail("Stopped; what was measured before is kept.", 130) from stopped
+    print(f"Figures and chart are in {out}." if out else "Nothing was written: name a folder with --out.")
 
 
 def main() -> None:

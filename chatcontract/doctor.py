@@ -313,12 +313,23 @@ def _models() -> list[Check]:
     found = []
     for source in MODELS.values():
         subject = f"model {source.name}"
-        if is_fetched(source.name):
+        if source.folder:
+            found.append(_course_model(subject, source.name))
+        elif is_fetched(source.name):
             found.append(Check(subject, "OK", f"in {cache_root()}"))
         else:
             advice = f"Fetched when first used; to have it before: course.py model fetch {source.name}"
             found.append(Check(subject, "WARN", "not fetched yet", advice))
     return found
+
+
+def _course_model(subject: str, name: str) -> Check:
+    from chatcontract.models import fetch
+
+    try:
+        return Check(subject, "OK", f"in {fetch(name)}")
+    except FileNotFoundError as missing:
+        return Check(subject, "WARN", "missing: experiments cannot run", str(missing))
 
 
 def _widgets() -> Check:

