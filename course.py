@@ -49,6 +49,8 @@ STUDENT_VERBS = {
     "lab": ("[--no-browser] [--port N]", "open JupyterLab on the course"),
     "doctor": ("", "check this machine: Python, memory, disk, packages, GPU, models, widgets"),
     "model": ("fetch NAME | list", "fetch a model, or list the course's models"),
+    "nano": ("pretrain | verify", "remake or measure nano, the course's own base model"),
+    "experiments": ("[NAME ...]", "switch one fault on at a time, train nano and measure the damage"),
 }
 INSTRUCTOR_VERBS = {
     "build": ("[--check]", "make notebooks/ from solutions/, or only check that it is up to date"),
