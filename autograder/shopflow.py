@@ -50,6 +50,12 @@ class Fact(_Strict):
     wordings: list[Text] = Field(min_length=1)
 
 
+class Claim(Fact):
+    """Something an answer must not say; `unless` holds phrases in which one of the wordings is no claim."""
+
+    unless: list[Text] = []
+
+
 class FollowUp(_Strict):
     """A second question, its reference answer, and the names of the facts which that turn asks for."""
 
@@ -71,7 +77,7 @@ class Policy(_Strict):
     related: list[str] = []
     required: list[Fact] = Field(min_length=2)
     variants: list[dict[Text, Text]] = []
-    forbidden: list[Fact] = Field(min_length=1)
+    forbidden: list[Claim] = Field(min_length=1)
     questions: list[Text] = Field(min_length=14, max_length=18)
     answers: list[Text] = Field(min_length=2, max_length=4)
     follow_ups: list[FollowUp] = Field(min_length=2, max_length=2)
@@ -169,6 +175,10 @@ def _check_facts(policy: Policy) -> None:
         for name in names:
             if names.count(name) > 1:
                 _fail(policy, field, f"'{name}' is listed more than once")
+    for claim in policy.forbidden:
+        for phrase in claim.unless:
+            if not any(wording.lower() in phrase.lower() for wording in claim.wordings):
+                _fail(policy, "forbidden", f"'{phrase}' holds no wording of '{claim.name}'")
     for fact in policy.required:
         if not states(policy.clause, fact.wordings):
             _fail(policy, "required", f"the clause does not state '{fact.name}' in any accepted wording")
