@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chatcontract.viewers.answers import AnswersView, answers_view, compare_answers
     from chatcontract.viewers.chat import chat_roles, chat_view, text_view
     from chatcontract.viewers.comparison import CompareView, FormatsView, compare, first_difference, formats
+    from chatcontract.viewers.funnel import FunnelView, funnel_view
     from chatcontract.viewers.row import RowView, row_view
     from chatcontract.viewers.run import RunLog, RunView
     from chatcontract.viewers.tokens import TokenRow, TokenView, token_view
@@ -29,6 +30,8 @@ _HOME = {
     "compare": "comparison",
     "first_difference": "comparison",
     "formats": "comparison",
+    "FunnelView": "funnel",
+    "funnel_view": "funnel",
     "RowView": "row",
     "row_view": "row",
     "RunLog": "run",
@@ -42,6 +45,7 @@ __all__ = [
     "AnswersView",
     "CompareView",
     "FormatsView",
+    "FunnelView",
     "RowView",
     "RunLog",
     "RunView",
@@ -54,6 +58,7 @@ __all__ = [
     "compare_answers",
     "first_difference",
     "formats",
+    "funnel_view",
     "row_view",
     "text_view",
     "token_view",
