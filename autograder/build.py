@@ -1,4 +1,4 @@
-"""Writes notebooks/, the student release, from solutions/ with nbgrader's own generate_assignment."""
+"""Writes notebooks/, the student release, and assets/checks/ from solutions/ and the exercises' cases."""
 
 import fnmatch
 import shutil
@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from autograder.atomic_write import write_atomically
 from autograder.bootstrap import repository
+from autograder.checks import files as check_files
 from autograder.labs import ROOT, Lab, discover
 from autograder.notebook_lint import lint
 from autograder.tidy import tidy
@@ -43,7 +44,8 @@ def main(check: bool = False, root: Path = ROOT) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         problems, solutions, release = _generate(root, check, console)
-    except (BuildError, ValueError) as error:
+        checks = check_files.generated(root)
+    except (BuildError, ValueError, LookupError) as error:
         console.print(f"[red]FAIL[/] {escape(str(error))}")
         return 1
     if problems:
@@ -51,19 +53,23 @@ def main(check: bool = False, root: Path = ROOT) -> int:
         console.print(f"{len(problems)} to put right before {RELEASE}/ can be built; nothing was written.")
         return 1
     differences = _compare(root / RELEASE, release)
+    stale_checks = check_files.differences(checks, root)
     if check:
-        for name, state in differences.items():
-            console.print(f"[red]{state}[/] {RELEASE}/{name}")
-        if differences:
-            console.print(
-                f"{RELEASE}/ is not what {SOURCE}/ gives: run 'python course.py build' and commit both."
-            )
-        return 1 if differences else 0
+        states = {f"{RELEASE}/{name}": state for name, state in differences.items()}
+        states |= {f"{check_files.FOLDER.as_posix()}/{name}": s for name, s in stale_checks.items()}
+        for name, state in states.items():
+            console.print(f"[red]{state}[/] {name}")
+        if states:
+            console.print(f"This is not what {SOURCE}/ gives: run 'python course.py build' and commit both.")
+        return 1 if states else 0
     for path, data in solutions.items():
         write_atomically(path, data)
         console.print(f"tidied {path.relative_to(root).as_posix()}")
     if differences:
         shutil.rmtree(root / "build" / "replaced", ignore_errors=True)
+    check_files.write(checks, stale_checks, root)
+    for name in stale_checks:
+        console.print(f"wrote {check_files.FOLDER.as_posix()}/{name}")
     for name, state in differences.items():
         _replace(root, name, release.get(name))
         console.print(f"{'removed' if state == 'extra' else 'wrote'} {RELEASE}/{name}")

@@ -14,7 +14,7 @@ class MissingCell(LookupError):
 
 @cache
 def test_cell(lab: str, exercise: str, kind: str, root: Path = ROOT) -> tuple[str, float]:
-    """Source and points of the cell whose grade_id is the exercise's name with dashes and "visible" or "hidden".
+    """Source and points of the cell with the grade_id <exercise with dashes>-visible or -hidden.
 
     Raises:
         MissingCell: there is no such cell.

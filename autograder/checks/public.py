@@ -9,7 +9,7 @@ from autograder.checks.points import hidden_points, visible_points
 from autograder.checks.reference import reference
 from autograder.checks.registry import exercises_of
 from autograder.faults.registry import faults_of
-from chatcontract.check.compare import alike
+from chatcontract.check.compare import alike, speaks
 from chatcontract.check.outcome import call
 
 
@@ -40,30 +40,21 @@ def checks_file(lab: str) -> bytes | None:
 
 def _exercise(exercise: Exercise) -> dict[str, Any]:
     answer = reference(exercise.lab, exercise.name)
+    limit = exercise.time_limit
     cases = []
     for case in exercise.public:
-        expected = call(answer, case.arguments, time_limit=exercise.time_limit)
+        expected = call(answer, case.arguments, time_limit=limit)
         if expected.trouble:
-            raise BadCase(
-                f"{exercise.name}, case {case.name!r}: the reference answer is in trouble: {expected.trouble}."
-            )
-        if expected.raised and not all(word.casefold() in expected.message.casefold() for word in case.says):
+            raise BadCase(f"{exercise.name}, case {case.name!r}: the reference's {expected.trouble}.")
+        if expected.raised and not speaks(expected, case.says):
             raise BadCase(f"{exercise.name}, case {case.name!r}: the reference's refusal lacks {case.says}.")
-        given = {
-            f.id: call(f.run, case.arguments, time_limit=exercise.time_limit)
-            for f in faults_of(exercise.name)
+        given = {f.id: call(f.run, case.arguments, time_limit=limit) for f in faults_of(exercise.name)}
+        harm = {
+            name: outcome.to_json()
+            for name, outcome in given.items()
+            if not alike(expected, outcome, case.says, exercise.tolerance)
         }
-        cases.append(
-            {
-                **asdict(case),
-                "expected": expected.to_json(),
-                "faults": {
-                    name: outcome.to_json()
-                    for name, outcome in given.items()
-                    if not alike(expected, outcome, case.says, exercise.tolerance)
-                },
-            }
-        )
+        cases.append({**asdict(case), "expected": expected.to_json(), "faults": harm})
     return {
         "name": exercise.name,
         "visible_points": visible_points(exercise),

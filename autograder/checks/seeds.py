@@ -37,7 +37,7 @@ def throwaway(number: int = 0) -> Seed:
 
 
 def class_seed(root: Path = ROOT) -> Seed:
-    """The seed in the file that $CHATCONTRACT_SEED_FILE names, else in secrets/judge.seed, else the public one.
+    """The seed in $CHATCONTRACT_SEED_FILE, else in secrets/judge.seed, else the public one.
 
     Raises:
         BadSeed: the named file is missing, or it is too short to be a secret.

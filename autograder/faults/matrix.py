@@ -163,7 +163,7 @@ def _refused_by(
 
 
 def passes_asserts(exercise: Exercise, run: Implementation) -> bool:
-    """Whether an implementation passes the visible asserts, without the call of check that ends their cell."""
+    """Whether an implementation passes the visible asserts; the check that ends their cell is left out."""
     source, _ = test_cell(exercise.lab, exercise.name, "visible")
     source = re.sub(r"(?m)^check\(.*\)\s*$", "", source)
     namespace = definitions(exercise.lab, names_used(source), replace={exercise.name: run})

@@ -81,8 +81,8 @@ def labs() -> dict[str, tuple[PublicExercise, ...]]:
             found[path.stem] = read(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"assets/checks/{path.name} cannot be read ({type(error).__name__}: {error}): restore it with "
-                "'git checkout assets' or write it again with 'python course.py build'."
+                f"assets/checks/{path.name} cannot be read ({type(error).__name__}: {error}): "
+                "restore it with 'git checkout assets' or write it again with 'python course.py build'."
             ) from error
     return found
 

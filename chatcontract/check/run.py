@@ -62,7 +62,7 @@ def _signature_fits(exercise: PublicExercise, function: Callable[..., Any]) -> N
             signature.bind(**case.arguments)
         except TypeError as error:
             raise CheckFailed(
-                f"{exercise.name}{signature} cannot take the arguments {', '.join(case.arguments)} ({error}). "
+                f"{exercise.name}{signature} cannot take {', '.join(case.arguments)} ({error}). "
                 "Keep the names that the exercise gave them."
             ) from None
 
