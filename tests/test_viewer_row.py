@@ -17,7 +17,7 @@ CHAT = [
 ROW = {"id": "train-0001", "source": "reviewed", "clause": CLAUSE, "messages": CHAT}
 
 
-def page_of(view: RowView) -> BeautifulSoup:
+def page_of(view: RowView) -> Any:
     return BeautifulSoup(view._repr_html_(), "html.parser")
 
 
