@@ -60,7 +60,8 @@ def equal(expected: Any, got: Any, tolerance: float = 0.0) -> bool:
 def difference(expected: Outcome, got: Outcome, says: tuple[str, ...] = (), tolerance: float = 0.0) -> str:
     """One sentence on what is wrong with an outcome that does not agree."""
     if got.trouble:
-        return f"{_capital(got.trouble.partition(': ')[2])}."
+        words = _capital(got.trouble.partition(": ")[2])
+        return words if words.endswith("?") else f"{words}."
     if got.raised and not expected.raised:
         return f"It raises {got.raised[0]}: {got.message}"
     if expected.raised and not got.raised:

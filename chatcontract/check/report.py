@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from chatcontract.check.cases import PublicExercise, PublicFault
-from chatcontract.check.compare import first_difference, shown
+from chatcontract.check.compare import alike, first_difference, shown
 from chatcontract.check.diagnosis import Result
 from chatcontract.viewers.page import count, folded, page, table, text_table
 
@@ -39,6 +39,15 @@ class CheckReport:
         return all(r.got.raised[:1] == ("NotImplementedError",) for r in self.results)
 
     @property
+    def explained(self) -> bool:
+        """Whether the first named mistake alone gives every outcome, right and wrong."""
+        if not self.named:
+            return False
+        same = zip(self.exercise.cases, self.results, strict=True)
+        first, tolerance = self.named[0].id, self.exercise.tolerance
+        return all(alike(case.of_fault(first), r.got, case.says, tolerance) for case, r in same)
+
+    @property
     def headline(self) -> str:
         """The diagnosis in one to three sentences."""
         name, total = self.exercise.name, count(len(self.results), "case")
@@ -49,7 +58,8 @@ class CheckReport:
         head = f"{name}: {len(self.failed)} of {total} failed."
         if self.named:
             first = self.named[0]
-            return f"{head} {_sentence(first.title)} {first.consequence}"
+            lead = "" if self.explained else "Among others: "
+            return f"{head} {lead}{_sentence(first.title)} {first.consequence}"
         smallest = self.failed[0]
         return f"{head} Smallest failing case, {smallest.case.name!r}: {smallest.wrong}"
 
@@ -64,7 +74,7 @@ class CheckReport:
         if why := getattr(smallest.case, "why", ""):
             lines.append(f"  {why}")
         for fault in self.named[:3]:
-            lines += ["", f"{_mark(self.named)}: {fault.title}", f"  {fault.consequence}"]
+            lines += ["", f"{self._mark}: {fault.title}", f"  {fault.consequence}"]
             lines += [f"  First check: {fault.first_check}", f"  Seen in: {fault.citation}"]
         return "\n".join(lines)
 
@@ -80,12 +90,16 @@ class CheckReport:
             body += self._mistakes_html() + self._smallest_html() + cases
         return page(body, label=self.headline, css=["answers", "check"])
 
+    @property
+    def _mark(self) -> str:
+        return "The mistake" if self.explained else "One mistake"
+
     def _rows(self) -> list[tuple[str, str, str]]:
         return [(r.case.name, "✓" if r.passed else "✗", r.wrong) for r in self.results]
 
     def _mistakes_html(self) -> str:
         return "".join(
-            f'<div class="m"><p><b>{_mark(self.named)}: {escape(fault.title)}</b></p>'
+            f'<div class="m"><p><b>{self._mark}: {escape(fault.title)}</b></p>'
             f"<p>{escape(fault.consequence)}</p>"
             f"<p><b>First check:</b> {escape(fault.first_check)}</p>"
             f'<p class="n">Seen in: {escape(fault.citation)}</p></div>'
@@ -104,10 +118,6 @@ class CheckReport:
             f'<pre class="c">{call}</pre><table class="d">{sides}</table>'
             + (f'<p class="n">{escape(why)}</p>' if why else "")
         )
-
-
-def _mark(named: tuple[PublicFault, ...]) -> str:
-    return "The mistake" if len(named) == 1 else "Possible mistake"
 
 
 def _sentence(text: str) -> str:
