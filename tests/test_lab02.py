@@ -218,7 +218,7 @@ def test_the_committed_inbox_is_up_to_date_and_a_stale_one_is_told(monkeypatch, 
     assert told.exit_code == 1 and "python -m autograder.shopflow_inbox" in told.output
 
 
-def test_line_by_line_gives_the_files_that_the_whole_text_gives(tmp_path: Path):
+def test_line_by_line_gives_the_files_that_the_whole_text_gives(tmp_path: Path) -> None:
     sort_file = definitions(LAB, ("sort_file",))["sort_file"]
     text = shopflow_inbox.file_text(load_policies())
     source, keep, drop = (tmp_path / name for name in ("inbox", "accepted", "quarantine"))
