@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from chatcontract.viewers.chat import chat_roles, chat_view, text_view
     from chatcontract.viewers.comparison import CompareView, FormatsView, compare, first_difference, formats
     from chatcontract.viewers.funnel import FunnelView, funnel_view
+    from chatcontract.viewers.mask import MaskView, mask_view
+    from chatcontract.viewers.mask_data import MaskDataView, mask_data_view
+    from chatcontract.viewers.renders import three_renders
     from chatcontract.viewers.row import RowView, row_view
     from chatcontract.viewers.run import RunLog, RunView
     from chatcontract.viewers.tokens import TokenRow, TokenView, token_view
@@ -34,6 +37,11 @@ _HOME = {
     "funnel_view": "funnel",
     "RowView": "row",
     "row_view": "row",
+    "MaskView": "mask",
+    "mask_view": "mask",
+    "MaskDataView": "mask_data",
+    "mask_data_view": "mask_data",
+    "three_renders": "renders",
     "RunLog": "run",
     "RunView": "run",
     "TokenRow": "tokens",
@@ -46,6 +54,8 @@ __all__ = [
     "CompareView",
     "FormatsView",
     "FunnelView",
+    "MaskDataView",
+    "MaskView",
     "RowView",
     "RunLog",
     "RunView",
@@ -59,8 +69,11 @@ __all__ = [
     "first_difference",
     "formats",
     "funnel_view",
+    "mask_data_view",
+    "mask_view",
     "row_view",
     "text_view",
+    "three_renders",
     "token_view",
 ]
 
