@@ -165,8 +165,8 @@ def _(roles: list[str]) -> list[str]:
     symptom="A row is repaired, comes back, and is refused for the next reason.",
     first_check="Give it a chat with a wrong role and without an answer.",
     consequence="Counts of reasons are wrong, and the wrong bug is repaired first.",
-    citation="A loader that reports its first problem and stops: "
-    "https://github.com/allenai/open-instruct/pull/1806",
+    citation="A validator that gives one error per record: "
+    "https://github.com/sourcemeta/jsonschema/issues/733",
 )
 def _(roles: list[str]) -> list[str]:
     errors: list[str] = reference("role_errors")(roles=roles)
@@ -284,8 +284,8 @@ def _(messages: list[Any]) -> Errors:
     symptom="Rows come back after each repair, refused for the next reason.",
     first_check="Give it a message that is out of order and empty.",
     consequence="Nobody sees how broken a row is, and repairable ones cannot be told from hopeless ones.",
-    citation="A loader that reports its first problem and stops: "
-    "https://github.com/allenai/open-instruct/pull/1806",
+    citation="A validator that gives one error per record: "
+    "https://github.com/sourcemeta/jsonschema/issues/733",
 )
 def _(messages: list[Any]) -> Errors:
     errors: Errors = reference("conversation_errors")(messages=messages)
@@ -658,8 +658,8 @@ def _(text: str) -> Sorted:
     symptom="A row is repaired, comes back, and is refused for the next reason.",
     first_check="Give it a chat with two errors.",
     consequence="Counts of reasons are wrong, and the wrong bug is repaired first.",
-    citation="A loader that reports its first problem and stops: "
-    "https://github.com/allenai/open-instruct/pull/1806",
+    citation="A validator that gives one error per record: "
+    "https://github.com/sourcemeta/jsonschema/issues/733",
 )
 def _(text: str) -> Sorted:
     return _sorted(enumerate(_lines(text), start=1), lambda line: _reason(line, first=True))
