@@ -1,10 +1,12 @@
 """ShopFlow's candidate rows for lab 03, with a third of them defective in known ways.
 
 `python -m autograder.shopflow_candidates` reads assets/shopflow/policies.yaml and writes evidence.json and
-candidates.jsonl beside it, and the labels, which students do not get, to autograder/shopflow_labels.json.
+candidates.jsonl beside it, what lab 03's reference accepts of them with its manifest, and the labels, which
+students do not get, to autograder/shopflow_labels.json.
 With `--check` nothing is written: it fails when a file is stale.
 """
 
+import hashlib
 import json
 import random
 from collections import Counter
@@ -16,6 +18,7 @@ import typer
 from rapidfuzz.distance import Indel
 
 from autograder.atomic_write import write_atomically
+from autograder.checks.reference import notebook, reference
 from autograder.shopflow import FOLDER, SEED, SYSTEM, Policy, PolicyError, load_policies, numbers, to_jsonl
 from autograder.shopflow_defects import (
     CLAIMS,
@@ -31,6 +34,7 @@ from autograder.shopflow_defects import (
 )
 from autograder.shopflow_evidence import Evidence, Superseded, load_superseded, snapshot, to_json
 
+LAB = "03_grounding"
 LABELS = Path(__file__).with_name("shopflow_labels.json")
 SOURCES = ("reviewed", "synthetic", "transcript")
 # What reviewers have written about so far: the common questions, and every high-risk policy.
@@ -441,14 +445,41 @@ def with_tokens(rows: Sequence[Row]) -> list[Row]:
     return counted
 
 
+def accepted(rows: Sequence[Row], evidence: Evidence) -> list[Row]:
+    """The rows that lab 03's reference accepts, in the order of the candidates."""
+    chosen = set(reference(LAB, "accept")(rows=list(rows), policies=evidence)["accepted"])
+    return [row for row in rows if row["id"] in chosen]
+
+
+def manifest(evidence: bytes, candidates: bytes, kept: bytes, seed: int) -> bytes:
+    """What the accepted rows were made of: SHA-256 of evidence, candidates, the filters' code and the rows."""
+    code = [cell.source for cell in notebook(LAB).cells if cell.metadata.get("nbgrader", {}).get("solution")]
+    parts = {
+        "evidence": evidence,
+        "candidates": candidates,
+        "filters": "\n".join(code).encode(),
+        "rows": kept,
+    }
+    content = {
+        "generator": {"name": "autograder.shopflow_candidates", "seed": seed},
+        "number_of_rows": len(kept.splitlines()),
+        "sha256": {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()},
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
 def files(seed: int = SEED, folder: Path = FOLDER) -> dict[str, bytes]:
     """The content of every generated file by its name."""
     policies = load_policies(folder / "policies.yaml")
     rows, labels, evidence = build(policies, load_superseded(policies, folder / "policies.yaml"), seed)
     lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in labels.items()]
+    counted = with_tokens(rows)
+    shown, kept = to_jsonl(counted), to_jsonl(accepted(counted, evidence))
     return {
         "evidence.json": to_json(evidence),
-        "candidates.jsonl": to_jsonl(with_tokens(rows)),
+        "candidates.jsonl": shown,
+        "accepted.jsonl": kept,
+        "accepted.manifest.json": manifest(to_json(evidence), shown, kept, seed),
         LABELS.name: ("{\n" + ",\n".join(lines) + "\n}\n").encode(),
     }
 
@@ -459,7 +490,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for what students get.")] = FOLDER,
     labels: Annotated[Path, typer.Option(help="File for the labels, which students do not get.")] = LABELS,
 ) -> None:
-    """Write ShopFlow's candidate rows, their evidence snapshot and their labels."""
+    """Write ShopFlow's candidate rows, their evidence, their labels and the accepted rows."""
     try:
         made = files(seed)
     except (OSError, PolicyError) as error:
@@ -472,7 +503,7 @@ def main(
             said = f"Stale: {', '.join(stale)}. Run 'python -m autograder.shopflow_candidates'."
             typer.echo(said, err=True)
             raise typer.Exit(1)
-        typer.echo("The candidates, their evidence and their labels are up to date.")
+        typer.echo("The candidates and what is made of them are up to date.")
         return
     out.mkdir(parents=True, exist_ok=True)
     for name, content in made.items():
