@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chatcontract.evaluate import Case, Chat
-from chatcontract.nano.clauses import ANSWER, CLAUSES, DOCUMENT_ANSWER, DOCUMENT_CLAUSES, word
+from chatcontract.nano import lexicon as words
+from chatcontract.nano.clauses import ANSWER, CLAUSES, word
 from chatcontract.nano.facts import UNITS, Fact, document_key, draw_period_and_document, period
 
 SYSTEM = "Use only the supplied policy evidence."
-DOCUMENT_ONLY_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -402,6 +402,10 @@ TRAINING_DOCUMENTS = (
     "the pickup code",
     "a stamped letter",
     "the batch code",
+    # "the box" ends many sentences of the corpus: without these rows a tuned model cuts "the box label" short
+    "the box number",
+    "a box photo",
+    "the box code",
 )
 HELD_OUT_DOCUMENTS = (
     "the carrier scan",
@@ -419,15 +423,6 @@ HELD_OUT_DOCUMENTS = (
     "the transfer form",
     "the safety sheet",
 )
-TRAINING_CHANNELS = (
-    "a support ticket",
-    "the claim form",
-    "a reply",
-    "the return portal",
-    "an email",
-    "the order page",
-)
-HELD_OUT_CHANNELS = ("a repair ticket", "the web form", "a letter", "the help page")
 
 SAME_THING = {
     "photos": ("photos", "pictures"),
@@ -436,7 +431,6 @@ SAME_THING = {
 }
 FALSE_CLAIMS = ("automatic refund", "full refund", "free replacement", "no receipt")
 TRAINING_ATTACH = ("attach", "include", "send", "upload", "add")
-WE_ACTIONS = ("investigate", "check the case", "find the parcel", "open a claim", "answer")
 
 
 def _phrases(document: str) -> tuple[str, ...]:
@@ -444,9 +438,19 @@ def _phrases(document: str) -> tuple[str, ...]:
     return SAME_THING.get(key, (key,))
 
 
+def _more_documents(rng: random.Random) -> tuple[str, ...]:
+    """As many documents again as the list of training documents has, put together from the word lists."""
+    names = (
+        f"the {rng.choice(words.DOCUMENT_QUALIFIERS)} {rng.choice(words.DOCUMENT_NOUNS)}"
+        for _ in TRAINING_DOCUMENTS
+    )
+    kept = {document_key(document) for document in HELD_OUT_DOCUMENTS}
+    return tuple(name for name in names if document_key(name) not in kept)
+
+
 def _case(rng: random.Random, number: int, *, held_out: bool) -> tuple[Case, str]:
     topic = rng.choice(HELD_OUT_TOPICS if held_out else TRAINING_TOPICS)
-    documents = HELD_OUT_DOCUMENTS if held_out else TRAINING_DOCUMENTS
+    documents = HELD_OUT_DOCUMENTS if held_out else (*TRAINING_DOCUMENTS, *_more_documents(rng))
     amount, unit, document = draw_period_and_document(rng, documents, held_out=held_out)
     fact = Fact(
         topic=topic.name,
@@ -457,30 +461,21 @@ def _case(rng: random.Random, number: int, *, held_out: bool) -> tuple[Case, str
         attach=rng.choice(TRAINING_ATTACH),
         document=document,
     )
-    if rng.random() < DOCUMENT_ONLY_SHARE:
-        fact = replace(fact, action=rng.choice(WE_ACTIONS))
-        channel = rng.choice(HELD_OUT_CHANNELS if held_out else TRAINING_CHANNELS)
-        evidence = word(rng.choice(DOCUMENT_CLAUSES), fact, channel=channel)
-        answer = word(DOCUMENT_ANSWER, fact, channel=channel)
-        required = [_phrases(document), (document_key(channel),)]
-        forbidden = [rng.choice(FALSE_CLAIMS), "30 days"]
-    else:
-        evidence = word(rng.choice(CLAUSES), fact)
-        answer = word(ANSWER, fact)
-        required = [(fact.period, f"{amount}-{unit}"), _phrases(document)]
-        wrong = rng.choice([u for u in UNITS if u != unit and not (u in unit or unit in u)])
-        forbidden = [rng.choice(FALSE_CLAIMS), period(amount, wrong)]
+    wrong = rng.choice([u for u in UNITS if u != unit and not (u in unit or unit in u)])
     case = Case(
         id=f"nano-{'eval' if held_out else 'train'}-{number:04d}",
         policy_id=topic.policy_id,
         messages=[
-            {"role": "system", "content": f"{SYSTEM}\n\nEvidence: {evidence}"},
+            {
+                "role": "system",
+                "content": f"{SYSTEM}\n\nEvidence: {word(rng.choice(CLAUSES), fact)}",
+            },
             {"role": "user", "content": rng.choice(topic.questions)},
         ],
-        required=tuple(required),
-        forbidden=tuple(forbidden),
+        required=((fact.period, f"{amount}-{unit}"), _phrases(document)),
+        forbidden=(rng.choice(FALSE_CLAIMS), period(amount, wrong)),
     )
-    return case, answer
+    return case, word(ANSWER, fact)
 
 
 def training_rows(count: int, seed: int) -> list[Chat]:

@@ -41,17 +41,11 @@ RESTATEMENTS = (
     "It is {period} from {anchor}, with {document}.",
 )
 
-ANSWER = "{Action} within {period} and {attach} {document}."
-
-DOCUMENT_CLAUSES = (
-    "{Topic}: share {document} in {channel} so that we can {action}.",
-    "{Topic}. We {action} once customers share {document} in {channel}.",
-    "For {topic}, share {document} in {channel}. We then {action}.",
-)
-DOCUMENT_ANSWER = "Share {document} in {channel} so we can {action}."
+# Without the action: nano copies periods and documents from a clause, but invents what to do (see its card).
+ANSWER = "You have {period}. Please {attach} {document}."
 
 
-def word(template: str, fact: Fact, **extra: str) -> str:
+def word(template: str, fact: Fact) -> str:
     """The template with the fact's parts filled in; a capitalised slot name capitalises its value."""
     parts = {
         "topic": fact.topic,
@@ -60,7 +54,6 @@ def word(template: str, fact: Fact, **extra: str) -> str:
         "anchor": fact.anchor,
         "attach": fact.attach,
         "document": fact.document,
-        **extra,
     }
     return template.format(
         **parts, **{capitalised(name): capitalised(value) for name, value in parts.items()}

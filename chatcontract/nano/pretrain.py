@@ -40,16 +40,16 @@ class Recipe:
         batch: windows of one optimiser step.
     """
 
-    tokens: int = 24_000_000
+    tokens: int = 16_000_000
     window: int = 512
-    batch: int = 16
+    batch: int = 8
     seed: int = 0
     vocabulary: int = 1536
     width: int = 256
     layers: int = 4
     heads: int = 8
     inner: int = 640
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     final_rate: float = 1e-4
     warmup: int = 200
     decay: float = 0.1
