@@ -291,8 +291,8 @@ def _private_loss(rng: random.Random) -> list[Case]:
         plain = _row(rng, rng.randint(5, 9), vocabulary, 0.6)
         plain[1][1:3] = [0, -100]
         rows = [_row(rng, length, vocabulary, 0.7) for length in (2, 9, 3, 6)]
-        for _, labels in rows:
-            labels[0], labels[1] = rng.randrange(vocabulary), rng.randrange(vocabulary)
+        for _, marks in rows:
+            marks[0], marks[1] = rng.randrange(vocabulary), rng.randrange(vocabulary)
         logits, labels = [row[0] for row in rows], [row[1] for row in rows]
         cases += [
             Case("a row", _loss([plain[0]], [plain[1]]), "shift and mask"),
