@@ -241,3 +241,81 @@ def test_an_isolated_document_has_the_logits_it_has_alone(models, attention):
         packed = models[attention](input_ids=torch.cat([first, behind], 1), **options_of("no cache")).logits
         alone = models[attention](input_ids=behind, use_cache=False).logits
     assert torch.allclose(packed[:, SIZES[0] :], alone, atol=1e-4)
+
+
+# What the notebook says of nano
+
+
+@pytest.fixture(scope="module")
+def nano() -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from chatcontract.course_files import asset
+
+    folder = str(asset("nano"))
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("deadline", ["48 hours", "19 days", "7 weeks"])
+def test_customer_b_gets_customer_as_deadline_and_not_alone(nano, deadline):
+    model, tokenizer = nano
+    names = ("tokenizer", "customer_a", "customer_b")
+    parts = definitions(LAB, names, replace={"tokenizer": tokenizer, "display": print})
+    said = []
+    for window in (parts["customer_b"], parts["customer_a"](deadline) + parts["customer_b"]):
+        ids = tokenizer(window, add_special_tokens=False, return_tensors="pt")
+        out = model.generate(**ids, max_new_tokens=5, do_sample=False)
+        said.append(tokenizer.decode(out[0, ids["input_ids"].shape[1] :]).strip())
+    alone, behind = said
+    assert behind.startswith(deadline) and not alone.startswith(deadline)
+
+
+@pytest.fixture(scope="module")
+def chats() -> list[dict[str, Any]]:
+    import json
+
+    from chatcontract.course_files import asset
+
+    lines = asset("shopflow/sft_train.jsonl").read_text(encoding="utf-8").splitlines()[:8]
+    return [{"messages": json.loads(line)["messages"]} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("options", "isolates"),
+    [
+        ({"packing": True, "max_length": 256}, True),
+        ({"packing": True, "packing_strategy": "bfd_split", "max_length": 256}, True),
+        ({"packing": True, "packing_strategy": "wrapped", "max_length": 256}, False),
+        ({"padding_free": True, "max_length": None}, True),
+    ],
+    ids=["bfd", "bfd_split", "wrapped", "padding_free"],
+)
+def test_trl_isolates_in_its_trainer_and_not_on_an_untouched_model(nano, chats, tmp_path, options, isolates):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    untouched, tokenizer = nano
+    args = SFTConfig(
+        output_dir=str(tmp_path),
+        assistant_only_loss=True,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        dataloader_pin_memory=False,
+        **options,
+    )
+    trainer = SFTTrainer(
+        copy.deepcopy(untouched), args, train_dataset=Dataset.from_list(chats), processing_class=tokenizer
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    batch.pop("labels")
+    changed = {**batch, "input_ids": batch["input_ids"].clone()}
+    changed["input_ids"][0, :40] = 7
+    moved = {}
+    for name, model in {"trainer": trainer.model.eval(), "untouched": untouched}.items():
+        with torch.no_grad():
+            moved[name] = (model(**batch).logits - model(**changed).logits)[0, -40:].abs().max().item()
+    assert (moved["trainer"] < 1e-4) == isolates
+    assert moved["untouched"] > 0.1, "a cache hides the document boundaries"
+    assert ("attention_mask" in batch) != isolates and ("position_ids" in batch) == isolates

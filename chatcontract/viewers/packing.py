@@ -333,6 +333,7 @@ class WindowView:
         which = widgets.IntSlider(
             value=start, min=0, max=max(1, len(self) - 1), description="Poke slot", continuous_update=False
         )
+        which.layout.width = "32em"
         said = widgets.HTML()
 
         def ask(at: int) -> None:
@@ -341,7 +342,7 @@ class WindowView:
             except Exception as error:  # whatever the notebook's function raises is shown where it was asked
                 said.value = f"{type(error).__name__}: {escape(str(error))}"
                 return
-            said.value = escape(poked.verdict)
+            said.value = ""
             pane.value = poked.html()
 
         which.observe(lambda change: ask(change["new"]), names="value")
