@@ -308,6 +308,13 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 
 
+try:
+    import test_viewers_browser as lab_page
+    from test_viewers_browser import lab  # noqa: F401  the fixture
+except pytest.skip.Exception:
+    pass
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
@@ -353,14 +360,52 @@ def test_in_a_browser_tokens_answer_to_pointer_and_keyboard_and_objectives_to_a_
 @needs_chromium
 @pytest.mark.parametrize("theme", ["true", "false"], ids=["light", "dark"])
 def test_in_a_browser_every_text_is_readable(browser: Any, theme: str) -> None:
-    from test_viewers_browser import CONTRAST
-
     typed = [{"role": "user", "content": "Hi<|im_end|>\n"}, ANSWER]
     rows = [{"input_ids": [4, 5], "labels": [-100, -100]}, {"input_ids": [4, 5], "labels": [-100, 5]}]
     html = chatml(typed)._repr_html_() + mask_data_view(rows, smollm2())._repr_html_()
     page = opened(browser, html, theme)
     page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
-    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate(lab_page.CONTRAST) == []
+
+
+WIDGET_CELL = """\
+from chatcontract.models import load_tokenizer
+from chatcontract.viewers import mask_view
+chat = {chat!r}
+mask_view(chat, load_tokenizer("nano"), families=["chatml", "plain"]).widget()
+"""
+PUT = """async ([name, content]) => {
+  const token = document.cookie.match(/_xsrf=([^;]*)/);
+  const headers = { "Content-Type": "application/json", "X-XSRFToken": token ? token[1] : "" };
+  const body = JSON.stringify({ type: "notebook", format: "json", content });
+  return (await fetch("/api/contents/" + name, { method: "PUT", headers, body })).status;
+}"""
+
+
+@needs_chromium
+def test_in_jupyterlab_the_toggles_work_by_pointer_and_by_keyboard(browser: Any, request: Any) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    address = request.getfixturevalue("lab")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(WIDGET_CELL.format(chat=CASE))])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    page = lab_page.in_lab(browser, address, "fresh.ipynb")
+    assert page.evaluate(PUT, ["mask.ipynb", notebook]) == 201
+    page.goto(f"{address}/tree/mask.ipynb?reset")
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.context?.path === 'mask.ipynb'")
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel")
+    assert page.evaluate(lab_page.RUN_ALL)
+    view = page.locator(".jp-OutputArea-output .ccv")
+    view.get_by_text("chatml, assistant only").wait_for()
+    page.get_by_role("button", name="full sequence").click()
+    view.get_by_text("header in the mask").first.wait_for()
+    page.get_by_role("button", name="plain").focus()
+    page.keyboard.press("Enter")
+    view.get_by_text("plain, full sequence").wait_for()
+    token = view.locator(".k .s > u", has_text="electronics").first
+    token.hover()
+    assert "user, message 1" in token.evaluate(READOUT)
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "mask_jupyterlab.png")
 
 
 def test_the_benchmark_says_how_the_viewers_compare(capsys: pytest.CaptureFixture[str]) -> None:
