@@ -98,6 +98,7 @@ def test_every_family_that_the_tokenizer_speaks_is_offered():
     assert {name for name, _ in view.rows} == {"chatml", "alpaca", "plain"}
     plain = view.family("plain")
     assert plain.row.supervised == len(smollm2().encode(" " + ANSWER["content"]))
+    assert wrong(plain) == ["terminator not trained"], "a frame of plain text has no end to learn"
     with pytest.raises(ValueError, match="no llama3 / assistant: it has chatml"):
         view.family("llama3")
 

@@ -145,11 +145,12 @@ def _terminator(row: Row) -> Finding:
     for start, stop in _turns(row.roles):
         ends = [t for t in range(start, stop) if row.ids[t] in row.ends and not row.inside[t]]
         answered = any(_learned(row, t) for t in range(start, stop))
-        if answered and ends and not _learned(row, ends[0]):
-            at.append(ends[0])
+        # Without any end, as in a frame of plain text or after a cut, the last token stands for it.
+        if answered and not (ends and _learned(row, ends[0])):
+            at.append(ends[0] if ends else stop - 1)
     sentence = (
-        f"The end of turn at token {_listed(at)} is not supervised although the answer is: the model "
-        "never learns to stop."
+        f"The answer that ends at token {_listed(at)} has no supervised end of turn: the model never learns "
+        "to stop."
     )
     return _found("terminator not trained", at, sentence)
 
