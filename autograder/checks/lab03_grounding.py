@@ -576,8 +576,8 @@ def private_row_risks(rng: random.Random) -> list[Case]:
     for text in rng.sample(harmless, 3):
         cases.append(Case("digits that are nobody's", _risk(None, f"{ASK} {text}", RIGHT), "personal data"))
     for phrase in ("Your Password", "CARD NUMBER", "That is not my problem"):
-        turns = (f"They asked for {phrase}!", f"{RIGHT} {phrase}, {phrase}.")
-        cases.append(Case("an unwanted phrase", _risk(None, *turns), "replies"))
+        said = f"{RIGHT} {phrase}, {phrase}."
+        cases.append(Case("an unwanted phrase", _risk(None, f"They asked for {phrase}!", said), "replies"))
     cases.append(
         Case("two unwanted phrases", _risk(None, ASK, "Dear {{name}}, google your password."), "replies")
     )
@@ -589,7 +589,8 @@ def private_row_risks(rng: random.Random) -> list[Case]:
     limit = rng.randint(100, 400)
     cases.append(Case("another limit", _risk({"tokens": limit + 1}, max_tokens=limit), "length"))
     every = ["48 hours", "photos"]
-    for asks in ([every, every[:1]], [every[:1]], [every[::-1]], [[]], [every, every]):
+    nothing: list[str] = []
+    for asks in ([every, every[:1]], [every[:1]], [every[::-1]], [nothing], [every, every]):
         turns = (ASK, RIGHT, "And?", RIGHT)
         cases.append(Case("asked for some facts", _risk({"asks": asks}, *turns), "partial"))
     for risk in ("high", "medium", "low"):

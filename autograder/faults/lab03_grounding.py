@@ -61,7 +61,8 @@ def _grounding(
     policy = policies[row["policy_id"]]
     every = [fact["name"] for fact in policy["required"]]
     known = {n for fact in policy["required"] for w in fact["wordings"] for n in NUMBER.findall(w)}
-    turn, errors = 0, []
+    turn = 0
+    errors: list[tuple[int, int, str, str, int | None]] = []
     for index, message in enumerate(row["messages"]):
         text = message["content"]
         if message["role"] != "assistant":
@@ -1125,7 +1126,7 @@ def _(rows: list[Row], policies: Policies, max_tokens: int = 512, threshold: flo
 @alternative("accept", style="three passes over a list of records")
 def _(rows: list[Row], policies: Policies, max_tokens: int = 512, threshold: float = 0.7) -> dict[str, Any]:
     _refuse_twins(rows)
-    records = []
+    records: list[dict[str, Any]] = []
     for row in sorted(rows, key=lambda row: row["id"]):
         if row["policy_id"] in policies:
             why = [
