@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from chatcontract.check.cases import PublicFault, labs
-from chatcontract.course_files import assets_dir
 from chatcontract.viewers.page import page, table, text_table
 
 _COLUMNS = ("mistake", "what one sees", "first check", "measured on nano", "where it happened")
@@ -52,14 +50,14 @@ def faults_table(lab: str) -> FaultsTable:
 
 def damage(fault: PublicFault) -> str:
     """The measured change of grounded and stop rate, or "-" where no experiment measures the fault."""
-    path = assets_dir() / "results" / "experiments.json"
-    if not fault.experiment or not path.exists():
+    if not fault.experiment:
         return "-"
-    results = json.loads(path.read_text(encoding="utf-8"))["results"]
-    if fault.experiment not in results or "correct" not in results:
+    from chatcontract.experiments import saved_results
+
+    try:
+        results = saved_results()
+        right, wrong = results["correct"], results[fault.experiment]
+    except (FileNotFoundError, KeyError):
         return "-"
-    right, wrong = results["correct"], results[fault.experiment]
-    return ", ".join(
-        f"{word} {right[key]:.2f} -> {wrong[key]:.2f}"
-        for word, key in (("grounded", "grounded_rate"), ("stop", "stop_rate"))
-    )
+    grounded = f"grounded {right.grounded_rate:.2f} -> {wrong.grounded_rate:.2f}"
+    return f"{grounded}, stop {right.stop_rate:.2f} -> {wrong.stop_rate:.2f}"

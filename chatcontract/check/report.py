@@ -48,14 +48,19 @@ class CheckReport:
         return all(alike(case.of_fault(first), r.got, case.says, tolerance) for case, r in same)
 
     @property
+    def count(self) -> str:
+        """How many cases failed."""
+        return f"{self.exercise.name}: {len(self.failed)} of {count(len(self.results), 'case')} failed."
+
+    @property
     def headline(self) -> str:
         """The diagnosis in one to three sentences."""
-        name, total = self.exercise.name, count(len(self.results), "case")
+        name = self.exercise.name
         if self.passed:
-            return f"{name}: all {total} passed."
+            return f"{name}: all {count(len(self.results), 'case')} passed."
         if self.unwritten:
             return f"{name} is not written yet: replace 'raise NotImplementedError()' in its cell and run it."
-        head = f"{name}: {len(self.failed)} of {total} failed."
+        head = self.count
         if self.named:
             first = self.named[0]
             lead = "" if self.explained else "Among others: "
@@ -82,7 +87,8 @@ class CheckReport:
         """The report as a block of HTML."""
         ok = self.passed
         badge = f'<span class="{"ok" if ok else "no"}">{"✓ passed" if ok else "✗ not yet"}</span>'
-        body = f'<p class="t"><b>{escape(self.headline)}</b> {badge}</p>'
+        title = self.headline if ok or self.unwritten else self.count
+        body = f'<p class="t"><b>{escape(title)}</b> {badge}</p>'
         cases = table(_COLUMNS, self._rows(), caption=f"Public cases of {self.exercise.name}")
         if ok or self.unwritten:
             body += folded("the cases", cases) if ok else ""
@@ -111,11 +117,11 @@ class CheckReport:
         call = escape("\n".join(line.strip() for line in _call_lines(self.exercise, result)))
         why = getattr(result.case, "why", "")
         sides = "".join(
-            f'<tr><th scope="row">{name}</th><td>{escape(line)}</td></tr>' for name, line in _sides(result)
+            f'<tr><th scope="row">{name}</th><td>{line}</td></tr>' for name, line in _marked_sides(result)
         )
         return (
             f"<p><b>Smallest failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>"
-            f'<pre class="c">{call}</pre><table class="d">{sides}</table>'
+            f'<pre class="c">{call}</pre><table class="d s">{sides}</table>'
             + (f'<p class="n">{escape(why)}</p>' if why else "")
         )
 
@@ -137,6 +143,22 @@ def _sides(result: Result) -> list[tuple[str, str]]:
         yours = result.got.trouble.partition(": ")[2] or _refusal_or_value(result.got)
         return [("target", _refusal_or_value(result.expected)), ("yours", yours)]
     return list(zip(("target", "yours"), _cut(result.expected.value, result.got.value), strict=True))
+
+
+def _marked_sides(result: Result) -> list[tuple[str, str]]:
+    """The two sides as HTML, from the first difference on in a mark of its own."""
+    sides = _sides(result)
+    texts = [line for _, line in sides]
+    if result.got.trace or result.got.trouble or result.expected.raised or result.got.raised:
+        return [(name, escape(line)) for name, line in sides]
+    at = first_difference(*texts)
+    return [
+        (
+            name,
+            f'{escape(line[:at])}<mark class="u">{escape(line[at : at + 1])}</mark>{escape(line[at + 1 :])}',
+        )
+        for name, line in sides
+    ]
 
 
 def _refusal_or_value(outcome: Any) -> str:
