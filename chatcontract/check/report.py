@@ -152,11 +152,9 @@ def _marked_sides(result: Result) -> list[tuple[str, str]]:
     if result.got.trace or result.got.trouble or result.expected.raised or result.got.raised:
         return [(name, escape(line)) for name, line in sides]
     at = first_difference(*texts)
+    mark = '{}<mark class="u">{}</mark>{}'
     return [
-        (
-            name,
-            f'{escape(line[:at])}<mark class="u">{escape(line[at : at + 1])}</mark>{escape(line[at + 1 :])}',
-        )
+        (name, mark.format(escape(line[:at]), escape(line[at : at + 1]), escape(line[at + 1 :])))
         for name, line in sides
     ]
 
