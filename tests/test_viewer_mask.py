@@ -103,6 +103,18 @@ def test_every_family_that_the_tokenizer_speaks_is_offered():
         view.family("llama3")
 
 
+def test_a_space_that_mistral_writes_before_an_answer_is_no_header():
+    pytest.importorskip("mistral_common")
+    from chatcontract.vendor_tokenizers import load_vendor_tokenizer
+
+    numbered = [USER, {"role": "assistant", "content": "1. Report it."}]
+    tokenizers = {"chatml": smollm2(), "mistral_v01": load_vendor_tokenizer("mistral_v01")}
+    view = mask_view(numbered, tokenizers).family("mistral_v01")
+    assert wrong(view) == [] and view.row.supervised == len(view.row.ids) - view.row.labels.count(-100)
+    first = next(t for t, label in enumerate(view.row.labels) if label != -100)
+    assert view.row.pieces[first] == b" " and view.row.pieces[first + 1] == b"1"
+
+
 def test_your_labels_and_weights_are_drawn_beside_the_others():
     row = chatml().row
     labels = [label if t % 2 else -100 for t, label in enumerate(row.labels)]

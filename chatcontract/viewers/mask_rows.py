@@ -133,7 +133,9 @@ def mask_row(
     _same_length("labels", made, ids)
     _same_length("weights", ids if weights is None else weights, ids)
     pieces, special = token_pieces(ids, tokenizer)
-    roles, messages, inside = _regions(chat, tokenizer, template, offsets)
+    roles, messages, inside = _regions(
+        chat, tokenizer, template, offsets, "" if chosen is None else chosen.answer_prefix
+    )
     injected = _injected(chat, tokenizer, template)
     for t in injected:
         roles[t], messages[t] = TEMPLATE_ROLE, None
@@ -221,9 +223,12 @@ def _completion(chat: Chat, tokenizer: Any, template: str, ids: list[int]) -> li
 
 
 def _regions(
-    chat: Chat, tokenizer: Any, template: str, offsets: Sequence[tuple[int, int]]
+    chat: Chat, tokenizer: Any, template: str, offsets: Sequence[tuple[int, int]], prefix: str
 ) -> tuple[list[str | None], list[int | None], list[bool]]:
-    """Role, message number and whether it is content, for each token, by the characters it holds."""
+    """Role, message number and whether it is content, for each token, by the characters it holds.
+
+    The prefix of an answer, which the model writes as well, counts as content.
+    """
 
     def rendered(count: int) -> str | None:
         try:
@@ -240,7 +245,9 @@ def _regions(
         part = rendered(number) if number < len(chat) else text
         ends.append(len(part) if part is not None and text.startswith(part) else None)
         found = text.find(message["content"], position) if message["content"] else -1
-        contents.append((found, found + len(message["content"])) if found >= 0 else (position, position))
+        stop = found + len(message["content"])
+        written = len(prefix) if message["role"] == "assistant" and text[:found].endswith(prefix) else 0
+        contents.append((found - written, stop) if found >= 0 else (position, position))
         position = max(position, contents[-1][1])
     owners = []
     waiting: list[int] = []
