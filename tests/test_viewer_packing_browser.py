@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_viewers_browser import CONTRAST, browser, opened
+from test_viewers_browser import CONTRAST, RUN_ALL, browser, in_lab, lab, opened
 
 from chatcontract.viewers.packing import packing_view, window_view
 
-__all__ = ["browser"]
+__all__ = ["browser", "lab"]
 
 WORDS = ["A1", "A2", "A3", "B1", "B2", "B3", "<pad>"]
 OWNERS = [0, 0, 0, 1, 1, 1, -1]
@@ -84,3 +84,33 @@ def test_four_thousand_slots_open_quickly(browser: Any) -> None:
     page.set_content(view._repr_html_(), wait_until="load")
     assert page.locator("svg path.own").count() == 32
     assert time.perf_counter() - start < 5
+
+
+POKED = """\
+from chatcontract.viewers.packing import window_view
+words = {words!r}
+poke = lambda at: [0.0] * at + [1.0] * (len(words) - at)
+window_view(words, document_ids={owners!r}, poke=poke).widget()
+"""
+
+
+def test_in_jupyterlab_the_slider_pokes_by_keyboard(
+    browser: Any, lab: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    source = POKED.format(words=WORDS, owners=OWNERS)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    served = max(tmp_path_factory.getbasetemp().glob("lab*/work"), key=lambda folder: folder.stat().st_mtime)
+    nbformat.write(notebook, served / "packing.ipynb")
+
+    page = in_lab(browser, lab, "packing.ipynb")
+    page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget.sessionContext")
+    assert page.evaluate(RUN_ALL)
+    output = page.locator(".jp-OutputArea-output")
+    output.get_by_text("slot 0 (A1) was replaced: ✗ 3 slots").first.wait_for()
+    page.locator(".noUi-handle").first.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    output.get_by_text("slot 4 (B2) was replaced: ✓ no other document moved").first.wait_for()
+    assert page.locator(".jp-CodeCell").count() == 1
