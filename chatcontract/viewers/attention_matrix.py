@@ -235,7 +235,8 @@ def _bars(moved: Sequence[float], run: Run, wide: float, top: int, high: int, pe
         if tall >= 0.5:
             thick = max(0.8, wide * step - (1 if wide > 4 else 0))
             path.append(f"M{_LEFT + at * wide:.1f} {top + high}v-{tall:.1f}h{thick:.1f}v{tall:.1f}z")
-    return f'<path class="{kind}" d="{"".join(path)}"/>' if path else ""
+    shown = kind if wide >= 3 else f"{kind} thin"
+    return f'<path class="{shown}" d="{"".join(path)}"/>' if path else ""
 
 
 def _short(text: str, most: int) -> str:

@@ -68,7 +68,7 @@ class PackingView:
         shown = self.windows[:BAR_LIMIT]
         more = len(self.windows) - len(shown)
         rest = f'<p class="n">{count(more, "more window")} not drawn.</p>' if more > 0 else ""
-        bars = f'<div class="g">{picture.bars_svg(shown, self.size, self.summary)}</div>{rest}'
+        bars = f'<div class="pk">{picture.bars_svg(shown, self.size, self.summary)}</div>{rest}'
         legend = '<p class="l">boxes: rows with their tokens; dashed: padding</p>'
         twin = folded("The same as a table", table(*self._table(), self.summary))
         return _framed(self.title, self.summary, bars + legend + twin)
@@ -287,11 +287,11 @@ class WindowView:
         parts = []
         if self.moved is not None and self.poked_at is not None:
             drawn = picture.movement_svg(self.moved, self.runs, self.poked_at, self.verdict, MOVED)
-            parts.append(f'<p class="n"><b>{escape(self.verdict)}</b></p><div class="g">{drawn}</div>')
+            parts.append(f'<p class="n"><b>{escape(self.verdict)}</b></p><div class="pk">{drawn}</div>')
         parts.append(self._grid_html())
         if self.mask is not None:
             drawn = picture.mask_svg(self.mask, self.runs, self.names, self.summary, self.poked_at)
-            parts.append(f'<div class="g">{drawn}</div>{_LEGEND}')
+            parts.append(f'<div class="pk">{drawn}</div>{_LEGEND}')
         return "".join(parts) + folded("The same as text", f"<pre>{escape(self.text())}</pre>")
 
     def _grid_html(self) -> str:
