@@ -46,6 +46,16 @@ def run(
 
 
 @app.command()
+def release(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the bundle.")],
+) -> None:
+    """Make the student's bundle: notebooks, package, assets and environment, without answers."""
+    from autograder.release import main as make_release
+
+    raise typer.Exit(make_release(out))
+
+
+@app.command()
 def faults(
     labs: Annotated[
         list[str] | None, typer.Argument(metavar="LAB", help="Such as 01 or rendering; default: all.")
