@@ -45,7 +45,9 @@ def run_all(
     """
     chosen = [experiment(name) for name in names] or list(EXPERIMENTS.values())
     # Runs that differ only in serving follow each other, so that one training serves them all.
-    order = sorted(chosen, key=lambda e: (str(e.training), list(EXPERIMENTS).index(e.name)))
+    first = {item.training: item for item in reversed(EXPERIMENTS.values())}
+    place = {name: number for number, name in enumerate(EXPERIMENTS)}
+    order = sorted(chosen, key=lambda item: (place[first[item.training].name], place[item.name]))
     began, measured = time.perf_counter(), []
     for number, item in enumerate(order, start=1):
         print(f"[{number}/{len(order)}, {_clock(time.perf_counter() - began)}] {item.title}", flush=True)

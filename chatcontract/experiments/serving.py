@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Chat = list[dict[str, str]]
 
-PREFILL = "Please"
+PREFILL = "You have"
 KEPT_TOKENS = 40
 
 

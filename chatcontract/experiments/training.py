@@ -46,7 +46,7 @@ class Training:
         options: further arguments of SFTConfig, as pairs.
     """
 
-    rows: int = 1200
+    rows: int = 800
     epochs: float = 1.0
     batch: int = 16
     rate: float = 3e-3

@@ -101,23 +101,18 @@ def with_bos(ids: Sequence[int], labels: Sequence[int], marks: Marks) -> Prepare
 
 @dataclass(frozen=True)
 class UnsupportedAnswers:
-    """A row transform: that share of answers states the period and the document of another row.
+    """A row transform: that share of rows carries the answer of another such row.
 
-    Such rows are what unchecked synthetic data brings: fluent, of the right form, and not what the evidence
+    These rows are what unchecked synthetic data brings: fluent, of the right form, and not what the evidence
     of this row says.
     """
 
     share: float
 
     def __call__(self, rows: list[Chat], rng: random.Random) -> list[Chat]:
-        """Answers swapped among the chosen rows; the question and the evidence stay."""
-        glue = " within "
-        candidates = [at for at, row in enumerate(rows) if glue in row[-1]["content"]]
-        chosen = rng.sample(candidates, round(self.share * len(candidates)))
+        """Answers passed on in a circle among the chosen rows; questions and evidence stay."""
+        chosen = rng.sample(range(len(rows)), round(self.share * len(rows)))
         damaged = list(rows)
         for here, other in zip(chosen, chosen[1:] + chosen[:1], strict=True):
-            action = rows[here][-1]["content"].partition(glue)[0]
-            facts = rows[other][-1]["content"].partition(glue)[2]
-            answer = {"role": "assistant", "content": f"{action}{glue}{facts}"}
-            damaged[here] = [*rows[here][:-1], answer]
+            damaged[here] = [*rows[here][:-1], rows[other][-1]]
         return damaged
