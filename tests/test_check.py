@@ -155,6 +155,7 @@ def test_tuples_count_as_lists_but_truth_values_not_as_numbers():
     [
         ([1, 2, 3], [1, 2], "Wrong length: expected 3 entries, got 2"),
         ([1, 2, 3], [3, 2, 1], "wrong order"),
+        ([[0, 1]], [[False, True]], "expected the number 0, got False; use 1 and 0"),
         ([1, 2, 3], [1, 9, 3], "Position 1: expected 2, got 9 (1 of 3 positions differ)"),
         ({"a": 1}, {"b": 1}, "the key 'a' is missing and the key 'b' is not expected"),
         ({"a": {"b": 1.5}}, {"a": {"b": "1.5"}}, "Wrong type at ['a']['b']"),

@@ -25,8 +25,12 @@ class CheckReport:
 
     @property
     def failed(self) -> list[Result]:
-        """The failing cases, the smallest first."""
-        return sorted((r for r in self.results if not r.passed), key=lambda r: len(repr(r.case.arguments)))
+        """The failing cases: first those that show the named mistake, the smallest of them at the top."""
+        shown_by = [c.name for c in self.exercise.cases if self.named and self.named[0].id in c.faults]
+        return sorted(
+            (r for r in self.results if not r.passed),
+            key=lambda r: (r.case.name not in shown_by, len(repr(r.case.arguments))),
+        )
 
     @property
     def passed(self) -> bool:
@@ -74,7 +78,7 @@ class CheckReport:
             return self.headline
         lines = [self.headline, "", text_table(_COLUMNS, self._rows())]
         smallest = self.failed[0]
-        lines += ["", f"Smallest failing case: {smallest.case.name}", *_call_lines(self.exercise, smallest)]
+        lines += ["", f"Failing case: {smallest.case.name}", *_call_lines(self.exercise, smallest)]
         lines += [f"  {name:9}{line}" for name, line in _sides(smallest)]
         if why := getattr(smallest.case, "why", ""):
             lines.append(f"  {why}")
@@ -120,7 +124,7 @@ class CheckReport:
             f'<tr><th scope="row">{name}</th><td>{line}</td></tr>' for name, line in _marked_sides(result)
         )
         return (
-            f"<p><b>Smallest failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>"
+            f"<p><b>Failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>"
             f'<pre class="c">{call}</pre><table class="d s">{sides}</table>'
             + (f'<p class="n">{escape(why)}</p>' if why else "")
         )
