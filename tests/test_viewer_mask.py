@@ -130,6 +130,8 @@ def test_bad_input_is_one_sentence():
         mask_row(CASE, smollm2(), name="chatml", objective="half")
     with pytest.raises(ValueError, match="needs 'input_ids' and 'labels'"):
         mask_view({"input_ids": [1]}, smollm2())
+    with pytest.raises(ValueError, match="The chat has no messages: pass at least one"):
+        mask_view([], smollm2())
     with pytest.raises(ValueError, match="There are no rows"):
         mask_data_view([], smollm2())
     with pytest.raises(ValueError, match="ends with an assistant's answer"):

@@ -68,6 +68,7 @@ class MaskRow:
 
 def spoken(tokenizer: Any, chat: Chat) -> list[str]:
     """The families whose special tokens the tokenizer has and whose template takes the chat."""
+    _some(chat)
     names = []
     for name, one in FAMILIES.items():
         if any(len(tokenizer.encode(t, add_special_tokens=False)) != 1 for t in one.special_tokens):
@@ -104,13 +105,14 @@ def mask_row(
         generation_ends: ids that generation stops on.
 
     Raises:
-        ValueError: unknown objective, or labels and weights of another length than the row; a template that
-            cannot say what the assistant wrote.
+        ValueError: no messages, an unknown objective, labels or weights of another length than the row, or a
+            template that cannot say what the assistant wrote.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"There is no objective '{objective}': choose one of {', '.join(OBJECTIVES)}.")
     if (objective == "yours") != (labels is not None):
         raise ValueError("Pass labels=... together with objective='yours', and with no other.")
+    _some(chat)
     chosen = None if name is None else family(name)
     template = _template(tokenizer, chosen, objective)
     row = tokenizer.apply_chat_template(
@@ -183,6 +185,11 @@ def prepared_row(
         Row(ids, labels, special, bos=tokenizer.bos_token_id, ends=ends, generation_ends=generation_ends)
     )
     return MaskRow(tuple(ids), tuple(pieces), tuple(special), tuple(labels), findings=tuple(checked))
+
+
+def _some(chat: Chat) -> None:
+    if not chat:
+        raise ValueError("The chat has no messages: pass at least one, such as a user's question.")
 
 
 def _same_length(name: str, values: Sequence[Any], ids: Sequence[int]) -> None:
