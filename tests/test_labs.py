@@ -2,12 +2,14 @@
 
 import json
 
+import nbformat
 import pytest
 
 from autograder import run
-from autograder.labs import POINTS, ROOT, discover
+from autograder.labs import POINTS, ROOT, automatic_points, discover, total_points
 
-LABS = [lab.name for lab in discover(ROOT / "solutions")]
+NOTEBOOKS = {lab.name: nbformat.read(lab.notebook, as_version=4) for lab in discover(ROOT / "solutions")}
+LABS = list(NOTEBOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +25,16 @@ def test_every_lab_runs_and_gives_its_points(results):
     status, report = results
     assert sorted(report) == LABS
     assert {name: entry["error"] for name, entry in report.items()} == dict.fromkeys(LABS)
-    assert {name: entry["points_possible"] for name, entry in report.items()} == {
-        name: POINTS[name[:2]] for name in LABS
-    }
+    given = {name: entry["points"] for name, entry in report.items()}
+    assert given == pytest.approx({name: automatic_points(lab) for name, lab in NOTEBOOKS.items()})
     assert status == 0
+
+
+def test_points_given_by_hand_and_by_itself_add_up_to_the_table():
+    assert {name: total_points(lab) for name, lab in NOTEBOOKS.items()} == pytest.approx(
+        {name: POINTS[name[:2]] for name in LABS}
+    )
+    assert automatic_points(NOTEBOOKS["00_start_here"]) == pytest.approx(1), "one point is for an answer"
 
 
 def test_the_real_run_turns_rambling_into_grounded_answers(results):
