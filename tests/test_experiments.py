@@ -170,8 +170,8 @@ def test_a_chart_of_nothing_is_refused():
 
 @pytest.fixture(scope="module")
 def measured_again():
-    """Four experiments on half the rows and 60 cases: about 90 seconds on 2 busy cores."""
-    names = ("correct", "wrong_wrapper", "eot_masked", "epochs_2")
+    """Four experiments on half the rows and 60 cases: about a minute and a half on 2 cores."""
+    names = ("correct", "serving_truncated", "eot_masked", "epochs_2")
     return {name: run_experiment(name, rows=400, cases=60, progress=False) for name in names}
 
 
@@ -184,16 +184,18 @@ def test_without_a_label_on_the_end_of_turn_nano_never_stops(measured_again):
     assert measured_again["eot_masked"].stop_rate <= 0.05
 
 
-def test_another_familys_wrapper_costs_more_than_half_of_the_grounded_answers(measured_again):
-    wrong, correct = measured_again["wrong_wrapper"], measured_again["correct"]
-    assert wrong.grounded_rate <= 0.5 * correct.grounded_rate
-    assert wrong.seconds == correct.seconds, "serving faults use the run that was there"
+def test_evidence_cut_off_at_serving_costs_answers_and_no_stop_shows_it(measured_again):
+    cut, correct = measured_again["serving_truncated"], measured_again["correct"]
+    assert cut.grounded_rate <= 0.75 * correct.grounded_rate
+    assert cut.stop_rate >= 0.95
+    assert cut.seconds == correct.seconds, "serving faults use the run that was there"
 
 
 def test_sixty_rows_for_two_epochs_teach_the_form_and_forget_little(measured_again):
     few, correct = measured_again["epochs_2"], measured_again["correct"]
     assert few.grounded_rate >= 0.85 and few.stop_rate >= 0.95
-    assert few.perplexity <= 1.2 * saved_results()["base"].perplexity < correct.perplexity
+    assert few.perplexity <= 1.2 * saved_results()["base"].perplexity
+    assert few.perplexity < correct.perplexity
 
 
 @pytest.mark.parametrize("name", ["correct", "eot_masked", "epochs_2"])
