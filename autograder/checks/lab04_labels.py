@@ -53,7 +53,7 @@ def _public_labels() -> tuple[Case, ...]:
             "two turns",
             _label(TWO),
             "several turns",
-            "A missing turn is paid for and not used; a question that is learned comes back as an answer.",
+            "A missing turn is paid for and not used; a question that is learned takes gradient from answers.",
         ),
         Case(
             "cut off in the answer",

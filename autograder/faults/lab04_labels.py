@@ -95,7 +95,8 @@ def _(tokens: list[Any], header: list[Any], end: Any) -> list[Any]:
     title="Everything after the first header is labelled",
     symptom="From the second turn on, the customer's questions are supervised.",
     first_check="Decode the supervised tokens of a row with two turns: no question may be among them.",
-    consequence="The model learns to write the customer's next message after its own answer.",
+    consequence="Customers' questions take their share of the gradient, and the loss no longer speaks of answers "
+    "alone; on nano the answers did not suffer, so nothing but a look at the labels shows it.",
     citation="https://github.com/Blaizzy/mlx-vlm/pull/970",
     experiment="user_trained",
 )
@@ -195,7 +196,7 @@ def _(tokens: list[Any], header: list[Any], end: Any) -> list[Any]:
     title="The first token of the header is taken for the header",
     symptom="User turns are supervised from their role name on.",
     first_check="Decode the supervised tokens: no role name and no question may be among them.",
-    consequence="Every turn opens with the same token, so the model learns to write the questions as well.",
+    consequence="Every turn opens with the same token, so questions and role names are learned like answers.",
     citation="A marker that is matched in part or out of context: https://github.com/huggingface/trl/issues/1183",
     experiment="user_trained",
 )
@@ -352,7 +353,8 @@ def _(ids: list[int], offsets: list[list[int]], spans: list[list[int]]) -> list[
     title="Everything between the first and the last answer is labelled",
     symptom="The customer's follow-up questions are supervised.",
     first_check="Decode the supervised tokens of a row with two turns.",
-    consequence="The model learns to write the customer's next message.",
+    consequence="The model is taught to write the customer's follow-up questions, and pays for it with a part of "
+    "its gradient.",
     citation="https://github.com/Blaizzy/mlx-vlm/pull/970",
     experiment="user_trained",
 )
