@@ -105,9 +105,8 @@ def _of_lists(expected: list[Any], got: list[Any], tolerance: float, where: str,
         return f"Right entries in the wrong order{at}."
     index = next(i for i, (e, g) in enumerate(zip(expected, got, strict=True)) if not equal(e, g, tolerance))
     if isinstance(got[index], bool) and not isinstance(expected[index], bool):
-        return (
-            f"Position {index}{at}: expected the number {expected[index]!r}, got {got[index]}; use 1 and 0."
-        )
+        wanted = f"expected the number {expected[index]!r}, got {got[index]}"
+        return f"Position {index}{at}: {wanted}; use 1 and 0."
     if isinstance(expected[index], list | dict | str):
         return _of_values(expected[index], got[index], tolerance, f"{where}[{index}]")
     wrong = sum(not equal(e, g, tolerance) for e, g in zip(expected, got, strict=True))
