@@ -456,7 +456,7 @@ NEAR = Exercise(
             "a chain, read backwards",
             {"rows": _asks(*CHAIN[::-1])},
             "order",
-            "another order of the file would train another model",
+            "rows would vanish that are like no row that is left, or the order of the file would decide",
         ),
         Case(
             "ids as text",
