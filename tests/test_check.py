@@ -180,7 +180,7 @@ def test_a_function_of_another_name_gets_a_suggestion():
     with pytest.raises(UnknownExercise, match="did you mean render_chatml"):
         check(render_chatlm)
     with pytest.raises(TypeError, match="needs the function itself"):
-        check("render_chatml")
+        check("render_chatml")  # type: ignore[arg-type]
 
 
 def test_hints_come_one_at_a_time(capsys):
