@@ -77,6 +77,21 @@ def test_a_model_that_is_not_here_yet_is_a_warning_with_the_command(tmp_path: Pa
     assert "course.py model fetch smollm2-135m" in lines[at + 1]
 
 
+def test_the_courses_own_model_is_found_or_its_restoring_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chatcontract import models
+
+    def row() -> doctor.Check:
+        return next(check for check in doctor._models() if check.subject == "model nano")
+
+    assert row().status == "OK"
+    monkeypatch.setattr(models, "assets_dir", lambda: tmp_path)
+    assert row().status == "WARN"
+    assert "experiments cannot run" in row().found
+    assert "git checkout assets/nano" in row().advice
+
+
 def test_a_notebook_and_a_terminal_are_told_the_same() -> None:
     report = doctor.show()
     text, page = str(report), report._repr_html_()

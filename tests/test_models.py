@@ -82,6 +82,31 @@ def test_no_network_names_what_was_tried(tmp_path, monkeypatch):
     assert list((tmp_path / "models").iterdir()) == [], "nothing half written may stay behind"
 
 
+def test_nano_loads_from_the_courses_own_files_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("CHATCONTRACT_CACHE", str(tmp_path))
+    assert models.is_fetched("nano")
+    model, tokenizer = models.load_model("nano"), models.load_tokenizer("nano")
+    assert model.config.vocab_size == len(tokenizer)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|pad|>")
+    assert list(tmp_path.iterdir()) == [], "nothing is copied into the cache"
+
+
+def test_a_missing_nano_is_met_with_what_restores_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "assets_dir", lambda: tmp_path)
+    assert not models.is_fetched("nano")
+    with pytest.raises(FileNotFoundError, match="git checkout assets/nano"):
+        models.load_model("nano")
+
+
+def test_a_model_folder_of_ones_own_loads_by_its_path():
+    from chatcontract.course_files import asset
+
+    folder = asset("nano")
+    assert models.fetch(str(folder)) == folder
+    assert models.source_of(str(folder)).role == "model folder"
+
+
 def test_hub_id_without_a_hub_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ConnectionError, match="model fetch owner/name"):
