@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from chatcontract.course_files import course_root
+from chatcontract.course_files import asset, course_root
 from chatcontract.evaluate import judge_answer
 from chatcontract.experiments import EXPERIMENTS, Chart, chart, run_experiment, saved_results, transforms
 from chatcontract.experiments.serving import PREFILL
@@ -113,10 +113,10 @@ def test_an_unknown_name_is_met_with_a_suggestion():
     assert "Did you mean 'eot_masked'" in told.stderr and "Traceback" not in told.stderr
 
 
-def test_no_cases_and_no_rows_are_refused():
-    for wrong in ({"cases": 0}, {"rows": 0}):
-        with pytest.raises(ValueError, match="at least one case and one row"):
-            run_experiment("correct", **wrong)
+@pytest.mark.parametrize(("cases", "rows"), [(0, None), (10, 0)])
+def test_no_cases_and_no_rows_are_refused(cases, rows):
+    with pytest.raises(ValueError, match="at least one case and one row"):
+        run_experiment("correct", cases=cases, rows=rows)
 
 
 def test_importing_the_experiments_loads_no_heavy_library():
@@ -150,12 +150,12 @@ def test_a_broken_file_of_results_is_one_sentence(tmp_path):
 
 def test_the_chart_is_the_committed_one_and_says_everything_in_words_too():
     saved = saved_results()
-    drawn = (course_root() / "assets" / "results" / "experiments.svg").read_text(encoding="utf-8")
+    drawn = asset("results/experiments.svg").read_text(encoding="utf-8")
     assert drawn == Chart(saved.values()).svg, "the chart is stale: run 'python3 course.py experiments'"
     root = ET.fromstring(drawn)
     assert root.get("role") == "img"
     texts = [element.text or "" for element in root.iter()]
-    spoken = next(e.text for e in root.iter() if e.tag.endswith("desc"))
+    spoken = next(e.text or "" for e in root.iter() if e.tag.endswith("desc"))
     for name, result in saved.items():
         title = EXPERIMENTS[name].title
         assert title in texts

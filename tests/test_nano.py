@@ -155,7 +155,8 @@ def test_the_held_out_perplexity_of_the_record_is_that_of_the_weights(nano, reco
     from chatcontract.nano.perplexity import perplexity
     from chatcontract.nano.pretrain import PERPLEXITY_DOCUMENTS
 
-    measured = perplexity(*nano, held_out_documents(PERPLEXITY_DOCUMENTS))
+    model, tokenizer = nano
+    measured = perplexity(model, tokenizer, held_out_documents(PERPLEXITY_DOCUMENTS))
     assert measured == pytest.approx(record["held_out_perplexity"], rel=0.005)
 
 
@@ -163,7 +164,9 @@ def test_the_base_model_goes_on_with_the_forum(nano):
     from chatcontract.evaluate import evaluate
     from chatcontract.nano.verify import MAX_NEW_TOKENS, continuation_rate
 
-    result = evaluate(*nano, eval_cases(100, 1), max_new_tokens=MAX_NEW_TOKENS, batch_size=50, progress=False)
+    model, tokenizer = nano
+    cases = eval_cases(100, 1)
+    result = evaluate(model, tokenizer, cases, max_new_tokens=MAX_NEW_TOKENS, batch_size=50, progress=False)
     assert continuation_rate(result) >= 0.9
     assert result.grounded_rate < 0.05
     assert result.stop_rate < 0.05
