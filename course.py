@@ -42,8 +42,8 @@ PROBE_SECONDS = 3.0
 NEARLY_FULL_GB = 0.7
 NEEDED_GB = {"cpu": 4.0, "gpu": 12.0}
 
-STUDENT_EXTRAS = ("train", "lab")
-ALL_EXTRAS = ("train", "lab", "oracles", "instructor", "dev")
+STUDENT_EXTRAS = ("train", "lab", "serving")
+ALL_EXTRAS = ("train", "lab", "serving", "oracles", "instructor", "dev")
 
 STUDENT_VERBS = {
     "lab": ("[--no-browser] [--port N]", "open JupyterLab on the course"),
@@ -55,6 +55,9 @@ STUDENT_VERBS = {
 INSTRUCTOR_VERBS = {
     "build": ("[--check]", "make notebooks/ from solutions/, or only check that it is up to date"),
     "run": ("[LAB ...]", "execute solution notebooks and measure them"),
+    "release": ("--out DIR", "make the student's bundle: notebooks, package, assets, environment, no answers"),
+    "faults": ("[LAB ...]", "prove that every catalogued fault is caught and named, and no right answer refused"),
+    "judge": ("[LAB ...]", "say which seed this class is graded with; later show its private cases"),
     "test": ("[PYTEST OPTIONS]", "run the linters, the type checker and the whole test suite"),
 }
 
