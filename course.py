@@ -55,8 +55,8 @@ STUDENT_VERBS = {
 INSTRUCTOR_VERBS = {
     "build": ("[--check]", "make notebooks/ from solutions/, or only check that it is up to date"),
     "run": ("[LAB ...]", "execute solution notebooks and measure them"),
-    "release": ("--out DIR", "make the student's bundle: notebooks, package, assets, environment, no answers"),
-    "faults": ("[LAB ...]", "prove that every catalogued fault is caught and named, and no right answer refused"),
+    "release": ("--out DIR", "make the student's bundle, without answers"),
+    "faults": ("[LAB ...]", "prove that every fault is caught and named, and no right answer refused"),
     "judge": ("[LAB ...]", "say which seed this class is graded with; later show its private cases"),
     "test": ("[PYTEST OPTIONS]", "run the linters, the type checker and the whole test suite"),
 }
