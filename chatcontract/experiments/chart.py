@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from html import escape
 
@@ -49,7 +50,7 @@ def _picture(results: list[ExperimentResult], title: str) -> Iterator[str]:
     rows = list(_rows(results))
     height = _TOP + sum(_GROUP if isinstance(row, str) else _ROW for row in rows) + _BOTTOM
     bottom = height - _BOTTOM
-    highest = max(3.0, *(result.perplexity for result in results)) * 1.05
+    doublings = math.ceil(math.log2(max(4.0, *(result.perplexity for result in results))))
     cases = sorted({result.cases for result in results})
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
@@ -60,7 +61,7 @@ def _picture(results: list[ExperimentResult], title: str) -> Iterator[str]:
     yield f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>'
     yield _text(16, 28, title, size=17, weight="bold")
     yield from _legend()
-    yield from _axes(bottom, highest, cases)
+    yield from _axes(bottom, doublings, cases)
     down = float(_TOP)
     for row in rows:
         if isinstance(row, str):
@@ -68,7 +69,7 @@ def _picture(results: list[ExperimentResult], title: str) -> Iterator[str]:
             yield _text(16, down - 8, row, size=12, weight="bold", colour=MUTED)
         else:
             down += _ROW
-            yield from _marks(row, down - _ROW / 2, highest)
+            yield from _marks(row, down - _ROW / 2, doublings)
     yield "</svg>"
 
 
@@ -104,28 +105,32 @@ def _legend() -> Iterator[str]:
     yield _text(_RIGHT + 18, 56, "perplexity, general text", size=12)
 
 
-def _axes(bottom: float, highest: float, cases: list[int]) -> Iterator[str]:
+def _axes(bottom: float, doublings: int, cases: list[int]) -> Iterator[str]:
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _LEFT + _RATES * share
         yield _line(x, _TOP - 8, x, bottom)
         yield _text(x, _TOP - 14, f"{share:g}", size=11, anchor="middle", colour=MUTED)
         yield _text(x, bottom + 16, f"{share:g}", size=11, anchor="middle", colour=MUTED)
-    step = next(s for s in (0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if highest / s <= 6)
-    for number in range(int(highest / step) + 1):
-        x = _RIGHT + _PERPLEXITY * number * step / highest
+    # logarithmic, because one broken run would press all others against the left edge
+    for number in range(0, doublings + 1, 1 if doublings <= 4 else 2):
+        x = _RIGHT + _PERPLEXITY * number / doublings
         yield _line(x, _TOP - 8, x, bottom)
-        yield _text(x, _TOP - 14, f"{number * step:g}", size=11, anchor="middle", colour=MUTED)
-        yield _text(x, bottom + 16, f"{number * step:g}", size=11, anchor="middle", colour=MUTED)
+        yield _text(x, _TOP - 14, f"{2**number}", size=11, anchor="middle", colour=MUTED)
+        yield _text(x, bottom + 16, f"{2**number}", size=11, anchor="middle", colour=MUTED)
     amount = " or ".join(str(number) for number in cases)
     yield _text(
         _LEFT + _RATES / 2, bottom + 38, f"share of {amount} held-out cases", size=12, anchor="middle"
     )
     yield _text(
-        _RIGHT + _PERPLEXITY / 2, bottom + 38, "perplexity (lower is better)", size=12, anchor="middle"
+        _RIGHT + _PERPLEXITY / 2,
+        bottom + 38,
+        "perplexity, log scale (lower is better)",
+        size=12,
+        anchor="middle",
     )
 
 
-def _marks(result: ExperimentResult, y: float, highest: float) -> Iterator[str]:
+def _marks(result: ExperimentResult, y: float, doublings: int) -> Iterator[str]:
     grounded = _LEFT + _RATES * result.grounded_rate
     stopped = _LEFT + _RATES * result.stop_rate
     yield f"<g><title>{escape(_spoken(result))}</title>"
@@ -133,7 +138,7 @@ def _marks(result: ExperimentResult, y: float, highest: float) -> Iterator[str]:
     yield _line(grounded, y, stopped, y, MUTED)
     yield _square(stopped, y)
     yield _circle(grounded, y)
-    at = _RIGHT + _PERPLEXITY * result.perplexity / highest
+    at = _RIGHT + _PERPLEXITY * math.log2(max(1.0, result.perplexity)) / doublings
     yield _diamond(at, y)
     yield "</g>"
 
