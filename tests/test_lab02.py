@@ -232,6 +232,22 @@ def test_line_by_line_gives_the_files_that_the_whole_text_gives(tmp_path: Path) 
     assert counts == {"accepted": 86, "quarantine": 32}
 
 
+def test_line_by_line_has_the_rules_of_the_exercise(tmp_path: Path) -> None:
+    """Every text of the exercise, with byte order marks where they belong and where they do not."""
+    exercise = next(e for e in exercises_of(LAB) if e.name == "validate_jsonl")
+    sort_file = definitions(LAB, ("sort_file",))["sort_file"]
+    source, keep, drop = (tmp_path / name for name in ("inbox", "accepted", "quarantine"))
+    texts = [case.arguments["text"] for case in (*exercise.public, *exercise.private(random.Random(0)))]
+    for text in (*texts, "\ufeff\n", "\ufeff\ufeff"):
+        source.write_bytes(text.encode())
+        sort_file(source, keep, drop)
+        result = answer("validate_jsonl")(text)
+        kept = keep.read_text(encoding="utf-8").split("\n")
+        dropped = drop.read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line) for line in kept if line] == [e["row"] for e in result["accepted"]]
+        assert [json.loads(line) for line in dropped] == result["quarantine"], text[:40]
+
+
 # Repair
 
 

@@ -145,6 +145,7 @@ def private_validate_jsonl(rng: random.Random) -> list[Case]:
         case("blank lines at the end", f"{good[0]}\n\n\n", "numbering"),
         case("no line feed at the end", f"{good[0]}\n{good[1]}", "numbering"),
         case("only a byte order mark", "\ufeff", "numbering"),
+        case("two marks at the start", f"\ufeff\ufeff{good[0]}\n{good[1]}\n", "reasons"),
         case("a mark in the middle", f"{good[0]}\n\ufeff{good[1]}\n{good[2]}\n", "reasons"),
         case("brackets without end", f"{good[0]}\n{'[' * 30_000}\n{good[1]}\n", "nothing lost"),
         case(
@@ -208,6 +209,11 @@ def private_repair(rng: random.Random) -> list[Case]:
         chat = [*chat[: at + 1], *[_turn(chat[at]["role"], rng) for _ in range(2)], *chat[at + 1 :]]
         arguments = {"messages": chat, "policy": {"merge": [chat[at]["role"]], "separator": "\n\n"}}
         cases.append(Case(f"a record of three {number}", arguments, "record"))
+    for number in range(2):
+        turns = _chat(rng, 1)[-2:]
+        chat = [_turn("user", rng), _turn("user", rng), *turns]
+        chat = [turn | {"time": at, rng.choice(("name", "draft")): at} for at, turn in enumerate(chat)]
+        cases.append(Case(f"other keys {number}", {"messages": chat, "policy": _MERGE_USERS}, "merging"))
     nothing = {"messages": [], "policy": {"merge": ["user"], "separator": "\n"}}
     return [*cases, Case("no messages", nothing, "record")]
 
@@ -270,6 +276,12 @@ EXERCISES = (
                 {"roles": ["user", "system", "assistant"]},
                 "order",
                 why="Some templates drop a late system message: the answer loses its evidence.",
+            ),
+            Case(
+                "system, system, user, assistant",
+                {"roles": ["system", "system", "user", "assistant"]},
+                "order",
+                why="A strict template refuses the second system message when the model is served.",
             ),
             Case(
                 "User, assistant",
@@ -357,7 +369,7 @@ EXERCISES = (
             "text.split('\\n') gives an empty piece behind the last line feed: take it off, once. "
             "enumerate(..., start=1) must see every line, so nothing is filtered before it. One try around "
             "one line, with one way into the quarantine.",
-            "take the byte order mark off the text\n"
+            "take one byte order mark off the start of the text\n"
             "split at line feeds; if the last piece is empty, drop it\n"
             "for each line with its number from 1:\n"
             "    blank? parse_row refuses? conversation_errors finds something?\n"
@@ -383,6 +395,12 @@ EXERCISES = (
                 {"text": "\ufeff" + _line(GOOD) + "\n"},
                 "nothing lost",
                 why="One lost row per file, always the first.",
+            ),
+            Case(
+                "two marks at the start, one further down",
+                {"text": "\ufeff\ufeff" + _line(GOOD) + "\n\ufeff" + _line(GOOD) + "\n"},
+                "reasons",
+                why="Such marks say that files were glued together: somebody has to look at the seam.",
             ),
             Case(
                 "U+2028 inside a content",
@@ -478,13 +496,17 @@ EXERCISES = (
                 why="'None' in a question is text that a customer never typed.",
             ),
             Case(
-                "another separator",
+                "another separator, and other keys",
                 {
-                    "messages": [_user("Hi."), USER, ANSWER],
+                    "messages": [
+                        _user("Hi.") | {"time": "09:05"},
+                        USER | {"time": "09:06", "draft": True},
+                        ANSWER,
+                    ],
                     "policy": {"merge": ["user"], "separator": " / "},
                 },
                 "merging",
-                why="Training and serving have to join in the same way.",
+                why="Training and serving have to join in the same way, and a merged turn is dated from its start.",
             ),
             Case(
                 "a blank turn",

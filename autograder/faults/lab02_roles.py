@@ -27,9 +27,9 @@ ENDS = "conversation ends before assistant answer"
     "messages.",
     first_check="Count the rows whose last role is not assistant.",
     consequence="There is no answer to learn: the row trains on nothing, or on the customer's words.",
-    citation="https://github.com/OptimalScale/LMFlow/issues/942 ; in tau-bench's airline trajectories 200 of "
-    "200 chats end with a user or a tool message "
-    "(https://github.com/sierra-research/tau-bench)",
+    citation="https://github.com/OptimalScale/LMFlow/issues/942 ; of tau-bench's 200 airline dialogues "
+    "with GPT-4o 149 end with a user and 51 with a tool message (https://github.com/sierra-research/tau-bench/"
+    "blob/59a200c6d575d595120f1cb70fea53cef0632f6b/historical_trajectories/gpt-4o-airline.json)",
 )
 def _(roles: list[str]) -> list[str]:
     return [error for error in reference("role_errors")(roles=roles) if error != ENDS]
@@ -88,6 +88,22 @@ def _(roles: list[str]) -> list[str]:
     errors: list[str] = reference("role_errors")(roles=kept)
     if roles[-1:] == ["system"] and ENDS not in errors:
         errors = [*errors, ENDS]
+    return errors
+
+
+@fault(
+    "roles.several_systems",
+    exercise="role_errors",
+    title="Several system messages at the start are accepted",
+    symptom="Training runs; the server answers 'System message must be at the beginning.'",
+    first_check="Count the system messages of each row.",
+    consequence="The model is trained on a form of chat that a strict template refuses to serve.",
+    citation="A client that sends two system messages, refused by Qwen 3.6's template: "
+    "https://github.com/BerriAI/litellm/issues/26879",
+)
+def _(roles: list[str]) -> list[str]:
+    systems = next((at for at, role in enumerate(roles) if role != "system"), len(roles))
+    errors: list[str] = reference("role_errors")(roles=roles[max(0, systems - 1) :])
     return errors
 
 
@@ -608,6 +624,33 @@ def _(text: str) -> Sorted:
 def _(text: str) -> Sorted:
     lines = text.split("\n")
     return _sorted(enumerate(lines[:-1] if not lines[-1] else lines, start=1))
+
+
+@fault(
+    "jsonl.several_marks",
+    exercise="validate_jsonl",
+    title="Every byte order mark at the start is taken off, not one",
+    symptom="A file that two programs marked passes here, and a stricter reader refuses its first row.",
+    first_check="Give it a text that starts with two marks: line 1 is not JSON.",
+    consequence="The damage stays unseen, and the next program loses the first row.",
+    citation="Readers that take off every mark: https://github.com/elizaOS/eliza/pull/28249",
+)
+def _(text: str) -> Sorted:
+    return _sorted(enumerate(_lines(text.lstrip("\ufeff")), start=1))
+
+
+@fault(
+    "jsonl.mark_on_every_line",
+    exercise="validate_jsonl",
+    title="A byte order mark is taken off every line, not off the first alone",
+    symptom="Files that were glued together pass as one clean file.",
+    first_check="Put a mark before the second line: it is not JSON.",
+    consequence="Nobody looks at the seam, and a reader that takes off one mark loses a row at each.",
+    citation="A reader that does so on purpose: https://github.com/wbolster/jsonlines/pull/69",
+)
+def _(text: str) -> Sorted:
+    first, others = _lines(text)[:1], _lines(text)[1:]
+    return _sorted(enumerate([*first, *(line.removeprefix("\ufeff") for line in others)], start=1))
 
 
 @fault(
