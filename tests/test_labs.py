@@ -1,5 +1,6 @@
 """Every lab, run from top to bottom as a reader would, and what lab 06 must measure on the way."""
 
+import copy
 import json
 
 import nbformat
@@ -42,3 +43,19 @@ def test_the_real_run_turns_rambling_into_grounded_answers(results):
     assert figures["grounded_before"] < 0.15
     assert figures["grounded_after"] >= 0.98
     assert figures["stop_after"] >= 0.98
+
+
+def test_the_real_run_takes_the_small_model_as_well(tmp_path):
+    """About a minute on 2 idle cores."""
+    notebook = copy.deepcopy(NOTEBOOKS["06_qlora"])
+    chosen = [cell for cell in notebook.cells if 'MODEL = "smollm2-135m"' in cell.source]
+    assert len(chosen) == 1
+    chosen[0].source = chosen[0].source.replace('MODEL = "smollm2-135m"', 'MODEL = "nano"')
+    folder = tmp_path / "solutions" / "06_qlora"
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / "06_qlora.ipynb")
+    assert run.main([], root=tmp_path) == 0
+    entry = json.loads((tmp_path / "build" / "run.json").read_text(encoding="utf-8"))["labs"]["06_qlora"]
+    assert entry["points"] == POINTS["06"]
+    assert entry["figures"]["stop_before"] < 0.3 < 0.8 <= entry["figures"]["stop_after"]
+    assert entry["figures"]["grounded_before"] < 0.05 < entry["figures"]["grounded_after"]
