@@ -142,7 +142,7 @@ def list_models() -> None:
 
 @nano_app.command(context_settings=_PASSED_ON)
 def pretrain(context: typer.Context) -> None:
-    """Remake nano from nothing: about 75 minutes on 2 CPU cores; goes on after an interrupt."""
+    """Remake nano from nothing: about an hour on 2 CPU cores; goes on after an interrupt."""
     from chatcontract.nano.pretrain import main as run_pretraining
 
     raise typer.Exit(run_pretraining(context.args))

@@ -333,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     defaults = Recipe()
     parser = argparse.ArgumentParser(
         prog="course.py nano pretrain",
-        description="Make nano from nothing: about 75 minutes on 2 CPU cores, about 2 minutes on a GPU.",
+        description="Make nano from nothing: about an hour on 2 CPU cores, minutes on a GPU.",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/nano"), help="folder for the model")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
