@@ -130,8 +130,9 @@ def test_every_lab_of_the_course_grades(lab, tmp_path):
         pytest.skip("the lab has no test cells yet")
     _grade(course, lab)
     assert _scores(course, lab) == {"blank": 0, "solved": possible}
-    assert "VALIDATION FAILED" in _validate(course, "blank", lab)
-    assert "Success! Your notebook passes all the tests." in _validate(course, "solved", lab)
+    if lab == "01_rendering":  # validate runs the same cells once more: one real lab is enough
+        assert "VALIDATION FAILED" in _validate(course, "blank", lab)
+        assert "Success! Your notebook passes all the tests." in _validate(course, "solved", lab)
 
 
 def test_class_data_stays_out_of_version_control():
