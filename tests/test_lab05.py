@@ -4,6 +4,7 @@ The answers are taken from the solution notebook, so what is held here is what s
 """
 
 import copy
+import random
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.checks.reference import definitions, reference
+from autograder.checks.registry import exercise_named
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="the extra 'train' is not installed")
@@ -99,6 +101,16 @@ def test_a_packed_row_can_be_left_without_any_supervised_token():
     assert packed["labels"] == [[-100] * 128]
 
 
+@pytest.mark.parametrize("number", range(30))
+def test_a_refusal_that_names_only_lengths_does_not_pass_for_one_that_names_the_row(number):
+    exercise = exercise_named("first_fit")
+    cases = [*exercise.public, *exercise.private(random.Random(number))]
+    for case in (case for case in cases if case.says):
+        lengths, window = case.arguments["lengths"], case.arguments["window"]
+        wrong = next(length for length in lengths if not 1 <= length <= window)
+        assert not all(word in f"A row of {wrong} tokens, a window of {window}." for word in case.says)
+
+
 # Position ids, mask and labels
 
 
@@ -170,6 +182,13 @@ def test_labels_are_those_of_both_collators(rows):
     trl = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     assert mine == trl(documents)["labels"][0].tolist()
     assert mine == DataCollatorWithFlattening()(documents)["labels"][0].tolist()
+
+
+def test_a_document_without_tokens_is_refused_by_name_and_gets_no_slot():
+    one = {"input_ids": [11, 12], "labels": [-100, 12]}
+    nothing: dict[str, list[int]] = {"input_ids": [], "labels": []}
+    with pytest.raises(ValueError, match="2"):
+        answer("boundary_labels")([one, one, nothing, one], 8)
 
 
 # The leak table

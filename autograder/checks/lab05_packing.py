@@ -39,9 +39,12 @@ def private_first_fit(rng: random.Random) -> list[Case]:
         rows = [rng.randint(1, window) for _ in range(4)]
         cases.append(Case(f"utilisation {number}", {"lengths": rows, "window": window}, "utilisation"))
     for number, wrong in enumerate((1, 0, -1)):
-        window, at = rng.randint(8, 24), rng.randint(0, 3)
-        rows = [rng.randint(1, 4) for _ in range(4)]
-        rows[at] = window + rng.randint(1, 3) * window if wrong == 1 else wrong
+        window, at = rng.randint(8, 24), rng.randint(5, 7)
+        wrong = window * rng.randint(2, 4) if wrong == 1 else wrong
+        while str(at) in f"{window} {wrong}":  # else a message that names only the length would pass
+            at = rng.choice([5, 6, 7, 9])
+        rows = [rng.randint(1, 4) for _ in range(10)]
+        rows[at] = wrong
         cases.append(
             Case(
                 f"a row that no window holds {number}",
@@ -50,7 +53,7 @@ def private_first_fit(rng: random.Random) -> list[Case]:
                 says=(str(at),),
             )
         )
-    window = rng.randint(8, 24)
+    window = rng.choice((8, 11, 12, 13, 14, 15, 16, 17, 18, 21, 22, 23, 24))
     cases.append(
         Case("one token too long", {"lengths": [window + 1], "window": window}, "refusal", says=("0",))
     )
@@ -166,8 +169,12 @@ def private_boundary_labels(rng: random.Random) -> list[Case]:
     cases.append(Case("a window too small", over, "refusal", says=("window",)))
     uneven = [{"input_ids": [5, 6, 7], "labels": [IGNORE, 6]}]
     cases.append(Case("labels cut off", {"documents": uneven, "window": 4}, "refusal", says=("0",)))
-    second = [*_rows(rng, [3]), {"input_ids": [5], "labels": [5, 6]}]
+    second = [*_rows(rng, [3]), {"input_ids": [5, 6], "labels": [5, 6, 7]}]
     cases.append(Case("labels too long", {"documents": second, "window": 9}, "refusal", says=("1",)))
+    at = rng.randint(2, 3)
+    empty = [*_rows(rng, [2] * at), {"input_ids": [], "labels": []}, *_rows(rng, [3])]
+    empty_row = {"documents": empty, "window": 14}
+    cases.append(Case("a document of no tokens", empty_row, "refusal", says=(str(at),)))
     return cases
 
 
@@ -224,10 +231,10 @@ EXERCISES = (
             ),
             Case(
                 "a row longer than the window",
-                {"lengths": [4, 17, 4], "window": 16},
+                {"lengths": [4, 4, 17], "window": 16},
                 "refusal",
                 "A row that is cut without a word loses its end, and with it the answer and the end of turn.",
-                says=("1",),
+                says=("2",),
             ),
             Case(
                 "a row without tokens",
@@ -395,7 +402,7 @@ EXERCISES = (
             "the "
             "window with -100. Build a new list: the documents are used again in the next epoch.",
             "for each document with its position:\n"
-            "    refuse ids and labels of different lengths, and name the position\n"
+            "    refuse no tokens, or ids and labels of different lengths, and name the position\n"
             "    add -100 and the document's labels from the second on\n"
             "refuse if that is longer than the window\nfill up with -100",
         ),
@@ -449,6 +456,20 @@ EXERCISES = (
                 },
                 "refusal",
                 "One missing label shifts the labels of every document behind it.",
+                says=("1",),
+            ),
+            Case(
+                "a document without tokens",
+                {
+                    "documents": [
+                        {"input_ids": [11, 12], "labels": [IGNORE, 12]},
+                        {"input_ids": [], "labels": []},
+                        {"input_ids": [21, 22], "labels": [IGNORE, 22]},
+                    ],
+                    "window": 8,
+                },
+                "refusal",
+                "It has no slot: a label for it belongs to nothing and moves every label behind it by one.",
                 says=("1",),
             ),
         ),

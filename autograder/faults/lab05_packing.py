@@ -661,6 +661,23 @@ def _(documents: Documents, window: int) -> list[int]:
     return [IGNORE, *(labels + padded[len(labels) :])[1:]] if padded else []
 
 
+@fault(
+    "packing.empty_document_slot",
+    exercise="boundary_labels",
+    title="A document without tokens gets a slot",
+    symptom="The labels are one longer than the ids, or padding is one short.",
+    first_check="Compare the number of labels before padding with the number of ids.",
+    consequence="Every label behind it stands one slot too late: the model is trained to repeat the token it "
+    "sees.",
+    citation="Seen here: a -100 in front of the document's labels from the second on is one label even where "
+    "there is no document.",
+)
+def _(documents: Documents, window: int) -> list[int]:
+    slotted = [d if d["input_ids"] else {"input_ids": [0], "labels": [IGNORE]} for d in documents]
+    labels: list[int] = reference("boundary_labels")(documents=slotted, window=window)
+    return labels
+
+
 @alternative("boundary_labels", style="concatenate, then mask the starts")
 def _(documents: Documents, window: int) -> list[int]:
     labels: list[int] = []
@@ -668,6 +685,8 @@ def _(documents: Documents, window: int) -> list[int]:
     for number, document in enumerate(documents):
         if len(document["input_ids"]) != len(document["labels"]):
             raise ValueError(f"document {number} is uneven")
+        if not document["labels"]:
+            raise ValueError(f"document {number} is empty")
         starts.append(len(labels))
         labels += document["labels"]
     if len(labels) > window:
@@ -685,6 +704,8 @@ def _(documents: Documents, window: int) -> list[int]:
         size = len(document["labels"])
         if size != len(document["input_ids"]):
             raise ValueError(f"{number}: {size} labels")
+        if size == 0:
+            raise ValueError(f"Nothing in document {number}.")
         if at + size > window:
             raise ValueError("The window is full.")
         out[at + 1 : at + size] = document["labels"][1:]
@@ -695,7 +716,7 @@ def _(documents: Documents, window: int) -> list[int]:
 @alternative("boundary_labels", style="by position ids, as TRL does it")
 def _(documents: Documents, window: int) -> list[int]:
     for number, document in enumerate(documents):
-        if len(document["input_ids"]) - len(document["labels"]):
+        if not document["input_ids"] or len(document["input_ids"]) != len(document["labels"]):
             raise ValueError(f"labels of document {number} do not match its ids")
     flat = [label for document in documents for label in document["labels"]]
     positions = [p for document in documents for p in range(len(document["input_ids"]))]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chatcontract.viewers.funnel import FunnelView, funnel_view
     from chatcontract.viewers.mask import MaskView, mask_view
     from chatcontract.viewers.mask_data import MaskDataView, mask_data_view
+    from chatcontract.viewers.packing import PackingView, WindowView, packing_view, window_view
     from chatcontract.viewers.renders import three_renders
     from chatcontract.viewers.row import RowView, row_view
     from chatcontract.viewers.run import RunLog, RunView
@@ -41,6 +42,10 @@ _HOME = {
     "mask_view": "mask",
     "MaskDataView": "mask_data",
     "mask_data_view": "mask_data",
+    "PackingView": "packing",
+    "WindowView": "packing",
+    "packing_view": "packing",
+    "window_view": "packing",
     "three_renders": "renders",
     "RunLog": "run",
     "RunView": "run",
@@ -56,11 +61,13 @@ __all__ = [
     "FunnelView",
     "MaskDataView",
     "MaskView",
+    "PackingView",
     "RowView",
     "RunLog",
     "RunView",
     "TokenRow",
     "TokenView",
+    "WindowView",
     "answers_view",
     "chat_roles",
     "chat_view",
@@ -71,10 +78,12 @@ __all__ = [
     "funnel_view",
     "mask_data_view",
     "mask_view",
+    "packing_view",
     "row_view",
     "text_view",
     "three_renders",
     "token_view",
+    "window_view",
 ]
 
 
