@@ -93,7 +93,7 @@ def test_the_students_own_exception_comes_with_their_line(capsys):
 
     assert "AttributeError" in failure(broken)
     shown = capsys.readouterr().out
-    assert 'return messages.rendered()' in shown
+    assert "return messages.rendered()" in shown
     assert "outcome.py" not in shown
 
 
