@@ -28,7 +28,8 @@ def answer(name: str) -> Any:
 
 
 def read(name: str) -> list[Row]:
-    return [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
+    lines = (FOLDER / name).read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
 
 
 ROWS = read("candidates.jsonl")
@@ -75,7 +76,7 @@ def test_another_class_variant_is_judged_as_labelled(seed: int) -> None:
 
 def test_the_shipped_accepted_rows_are_the_references() -> None:
     kept = (FOLDER / "accepted.jsonl").read_bytes()
-    assert [json.loads(line) for line in kept.splitlines()] == accepted(ROWS, EVIDENCE)
+    assert read("accepted.jsonl") == accepted(ROWS, EVIDENCE)
     evidence, rows = ((FOLDER / name).read_bytes() for name in ("evidence.json", "candidates.jsonl"))
     made = manifest(evidence, rows, kept, SEED)
     assert (FOLDER / "accepted.manifest.json").read_bytes() == made, (
@@ -223,8 +224,8 @@ def test_the_verdict_does_not_depend_on_the_order_of_the_file() -> None:
 
 
 def test_the_students_own_policy_is_judged_as_the_lab_says() -> None:
-    mine = definitions(LAB, ("mine", "all_policies"))
-    errors = [answer("grounding_errors")(row=r, policies=mine["all_policies"]) for r in mine["mine"]]
+    policies, mine = definitions(LAB, ("sealed_returns",))["sealed_returns"]()
+    errors = [answer("grounding_errors")(row=r, policies=policies) for r in mine]
     assert [[(e["kind"], e["name"]) for e in found] for found in errors] == [
         [],
         [("missing_fact", "14 days"), ("missing_fact", "return label"), ("unsupported_number", "30")],

@@ -47,6 +47,11 @@ def row(
     return found | more
 
 
+def _sampled(rng: random.Random, number: int) -> list[Row]:
+    lines = (FOLDER / "candidates.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in rng.sample([line for line in lines if line], number)]
+
+
 def only(*names: str) -> dict[str, Policy]:
     """The policies with these names."""
     return {name: EVIDENCE[name] for name in names}
@@ -78,6 +83,12 @@ def private_grounding_errors(rng: random.Random) -> list[Case]:
         ),
         Case("an empty answer", _answers(""), "facts"),
         Case("a fact in capitals", _answers(RIGHT.upper()), "typography"),
+        Case(
+            "a fact in odd characters",
+            _answers("Attach photos: a 48\u2010hour limit, 48\u2009hours."),
+            "typography",
+        ),
+        Case("a fact in other words", _answers("Within forty-eight hours, with pictures."), "facts"),
     ]
     names = rng.sample(sorted(EVIDENCE), 8)
     for name in names[:3]:
@@ -138,6 +149,11 @@ def private_grounding_errors(rng: random.Random) -> list[Case]:
     later = ("It is late.", f"{SCAN} In 77 days.", "77 days?", f"{SCAN} Yes, in 77 days or 88.")
     cases.append(
         Case("a number asked about later", {"row": row("a", LATE, *later), "policies": only(LATE)}, "turns")
+    )
+    odd_number = rng.choice(("77", "1.5", "7,300"))
+    again = ("It is late.", f"{SCAN} In {odd_number} days.", "Really?", f"{SCAN} Yes, in {odd_number} days.")
+    cases.append(
+        Case("a number said twice", {"row": row("a", LATE, *again), "policies": only(LATE)}, "numbers")
     )
     return cases
 
@@ -225,6 +241,22 @@ GROUNDING = Exercise(
             "repeating what the customer said is no invention",
         ),
         Case(
+            "two answers repeat an invented number",
+            {
+                "row": row(
+                    "a",
+                    DAMAGED,
+                    ASK,
+                    f"{RIGHT} We answer within 45 hours.",
+                    "And then?",
+                    f"{RIGHT} As we said, within 45 hours.",
+                ),
+                "policies": only(DAMAGED),
+            },
+            "numbers",
+            "an invented number would prove itself, and the model would learn it twice",
+        ),
+        Case(
             "a follow-up turn",
             {
                 "row": row(
@@ -290,6 +322,11 @@ def private_coverage_gaps(rng: random.Random) -> list[Case]:
         rows = _intents(*(names[:1] * least + names[1:] * (least - 1)))
         arguments = {"rows": rows, "required_intents": names, "minimum": least}
         cases.append(Case("one row too few", arguments, "minimum"))
+    one, other, last = sorted(rng.sample(every, 3))
+    arguments = {"rows": _intents(*[one] * 5), "required_intents": [other, one]}
+    cases.append(Case("many rows of one intent", arguments, "gaps"))
+    arguments = {"rows": _intents(one), "required_intents": [last, one, other]}
+    cases.append(Case("gaps against the alphabet", arguments, "gaps"))
     full = rng.sample(every, 3)
     cases.append(Case("all there", {"rows": _intents(*full, *every), "required_intents": full}, "gaps"))
     return cases
@@ -368,6 +405,10 @@ CHAIN = (
 )
 
 
+# Not alike (0.6), and both kept; the third text is like the first (0.7) and still more like the second (0.9).
+RIVALS = (CHAIN[0][1], CHAIN[2][1], "four five six seven eight nine ten eleven twelve thirteen")
+
+
 def private_near_duplicates(rng: random.Random) -> list[Case]:
     """Shuffled variants of real questions, chains, conflicts, partner shops and letters of other alphabets."""
     cases = [
@@ -375,8 +416,7 @@ def private_near_duplicates(rng: random.Random) -> list[Case]:
         Case("the same id", {"rows": _asks(("r1", ASK), ("r1", "Where is it?"))}, "refusal", says=("r1",)),
         Case("no words", {"rows": _asks(("r1", "?"), ("r2", "!!"), ("r3", "?"))}, "words"),
     ]
-    lines = (FOLDER / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
-    known: list[Row] = [json.loads(line) for line in rng.sample(lines, 60)]
+    known = _sampled(rng, 60)
     for number in range(4):
         chosen = [dict(r) for r in rng.sample(known, 6)]
         base = chosen[0]["messages"]
@@ -394,6 +434,11 @@ def private_near_duplicates(rng: random.Random) -> list[Case]:
         labels = rng.sample(["a", "b", "c"], 3)
         rows = [r | {"id": label} for r, label in zip(rows, labels, strict=True)]
         cases.append(Case(f"a chain {number}", {"rows": rows}, "order"))
+    reversed_chain = _asks(*zip("cba", (text for _, text in CHAIN), strict=True))
+    cases.append(Case("a chain, last id first", {"rows": reversed_chain}, "order"))
+    rows = _asks(*zip("pqrs", (*RIVALS, RIVALS[2].upper()), strict=True))
+    rng.shuffle(rows)
+    cases.append(Case("two rivals and a dropped row", {"rows": rows, "threshold": 0.65}, "representative"))
     for number in range(2):
         rows = _asks(("b10", ASK), ("b9", ASK + " Thanks!"), ("b2", ASK.lower()))
         rng.shuffle(rows)
@@ -457,6 +502,15 @@ NEAR = Exercise(
             {"rows": _asks(*CHAIN[::-1])},
             "order",
             "rows would vanish that are like no row that is left, or the order of the file would decide",
+        ),
+        Case(
+            "like two kept rows, and most like a dropped one",
+            {
+                "rows": _asks(*zip(("r1", "r2", "r3", "r4"), (*RIVALS, RIVALS[2]), strict=True)),
+                "threshold": 0.65,
+            },
+            "representative",
+            "the reason would name another row, and answers would be compared that do not belong together",
         ),
         Case(
             "ids as text",
@@ -572,6 +626,10 @@ def private_row_risks(rng: random.Random) -> list[Case]:
         "7730019254418823",
         "2024 1130 0917",
         "0.250750683890174",
+    )
+    digits = rng.choice(("5500017342219085", "7730019254418824", "3141592653589794"))
+    cases.append(
+        Case("a customer number as long as a card's", _risk(None, f"{ASK} {digits}", RIGHT), "personal data")
     )
     for text in rng.sample(harmless, 3):
         cases.append(Case("digits that are nobody's", _risk(None, f"{ASK} {text}", RIGHT), "personal data"))
@@ -729,11 +787,9 @@ def _accept(rows: Sequence[Row], **more: Any) -> dict[str, Any]:
 
 def private_accept(rng: random.Random) -> list[Case]:
     """Samples of the real candidates in random order, and the traps of joining checks."""
-    lines = (FOLDER / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
     cases = []
     for number in range(5):
-        rows = [json.loads(line) for line in rng.sample(lines, 12)]
-        rows = [r for r in rows if r["tokens"] < 600]
+        rows = [r for r in _sampled(rng, 12) if r["tokens"] < 600]
         cases.append(Case(f"candidates {number}", _accept(rows), "verdicts"))
     for number in range(2):
         rows = _mixed()
@@ -747,14 +803,16 @@ def private_accept(rng: random.Random) -> list[Case]:
     money = ("Expect the refund within 10 business days on the original card.", "refund_timing")
     rows = [row(name, money[1], "Where is my refund?", money[0]) for name in "ba"]
     cases.append(Case("a copy of a row for review", _accept(rows), "order of checks"))
+    lost = row("c", "refund_timing", "My refund?", f"In {rng.randint(61, 90)} days.")
+    cases.append(Case("a high-risk row that is wrong as well", _accept([rows[0], lost]), "verdicts"))
     clash = "Put the carrier scan, as soon as you have it, into a new support ticket; we look at it then."
     rows = [row("a", LATE, "Late again", SCAN), row("b", LATE, "Late again!", clash)]
     cases.append(Case("a conflict", _accept(rows), "order of checks"))
     lost = row("z", DAMAGED, ASK, RIGHT) | {"policy_id": "damaged_electronic"}
     cases.append(Case("an unknown policy among others", _accept([*_mixed()[1:3], lost]), "robust"))
     cases.append(Case("no rows", {"rows": [], "policies": only(LATE)}, "robust"))
-    rows = [row("a", DAMAGED, ASK, RIGHT), row("a", LATE, "Late.", "Tomorrow.")]
-    cases.append(Case("an id used twice, one of them wrong", _accept(rows), "refusal", says=("'a'",)))
+    rows = [row("b-7", DAMAGED, ASK, RIGHT), row("b-7", LATE, "Late.", "Tomorrow.")]
+    cases.append(Case("an id used twice, one of them wrong", _accept(rows), "refusal", says=("b-7",)))
     rows = [row("a", DAMAGED, ASK, RIGHT, tokens=300), row("b", DAMAGED, f"{ASK} Hello!", RIGHT)]
     cases.append(Case("other limits", _accept(rows, max_tokens=200, threshold=0.99), "robust"))
     return cases
@@ -829,10 +887,10 @@ ACCEPT = Exercise(
         ),
         Case(
             "an id used twice",
-            _accept([row("a", DAMAGED, ASK, RIGHT), row("a", LATE, "Late.", "Tomorrow.")]),
+            _accept([row("a-1", DAMAGED, ASK, RIGHT), row("a-1", LATE, "Late.", "Tomorrow.")]),
             "refusal",
             "one of the two rows would be judged by the other's reasons",
-            says=("'a'",),
+            says=("a-1",),
         ),
     ),
     private=private_accept,

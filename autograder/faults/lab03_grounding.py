@@ -71,6 +71,8 @@ def _grounding(
         given = row.get("asks", []) if asks else []
         wanted = given[turn] if turn < len(given) else every
         turn += 1
+        before = frozenset(known)
+        known |= set(NUMBER.findall(text)) if "assistant" in given_by else set()
         if last_only and index < len(row["messages"]) - 1:
             continue
         for fact in policy["required"]:
@@ -85,7 +87,7 @@ def _grounding(
                 for place in excuse(text, claim, stated, find)[:1]
             ]
         for found in NUMBER.finditer(text) if numbers else ():
-            if found[0] not in known and not _covered(found.span(), claimed):
+            if found[0] not in before and not _covered(found.span(), claimed):
                 errors.append((index, found.start(), "unsupported_number", found[0], found.end()))
     errors.sort(key=lambda error: error[:2])
     return [
@@ -233,6 +235,19 @@ def _(row: Row, policies: Policies) -> list[dict[str, Any]]:
 )
 def _(row: Row, policies: Policies) -> list[dict[str, Any]]:
     return _grounding(row, policies, given_by=("system",))
+
+
+@fault(
+    "grounding.answers_prove",
+    exercise="grounding_errors",
+    title="A number counts as given once an earlier answer has said it",
+    symptom="Of two answers with the same invented number only the first is reported.",
+    first_check="Let two answers of one conversation repeat a number that nobody gave.",
+    consequence="An invented number proves itself: whoever mends the reported answer leaves the other one to be learned.",
+    citation="Seen here: a solution that passed every case of an early version of this lab.",
+)
+def _(row: Row, policies: Policies) -> list[dict[str, Any]]:
+    return _grounding(row, policies, given_by=("system", "user", "assistant"))
 
 
 @fault(
@@ -482,6 +497,7 @@ def _near(
     conflict: Callable[[Row, Row, float], bool] = _conflict,
     strict: bool = False,
     refuse: bool = True,
+    first: bool = False,
 ) -> dict[str, Any]:
     """`near_duplicates` with one decision at a time exchangeable."""
     if refuse:
@@ -493,7 +509,7 @@ def _near(
         for other in kept:
             if group(other) == group(row):
                 found = score(_said(row, "user"), _said(other, "user"))
-                if found > best:
+                if found > best and not (first and best >= threshold):
                     best, like = found, other
         if like is None or best < threshold or (strict and best <= threshold):
             kept.append(row)
@@ -662,6 +678,19 @@ def _(rows: list[Row], threshold: float = 0.7) -> dict[str, Any]:
         return int(digits[-1]) if digits else 0, row["id"]
 
     return _near(rows, threshold, key=natural)
+
+
+@fault(
+    "near.first_match",
+    exercise="near_duplicates",
+    title="The first similar row is named, not the most similar one",
+    symptom="Reasons name a row that hardly resembles the dropped one, and conflicts appear or vanish.",
+    first_check="Drop a row that is like two kept rows, and more like the second.",
+    consequence="Answers to different questions are compared: real conflicts are missed, and the wrong one is learned.",
+    citation="Seen here: a loop that stops at the first match is the quickest way to write this function.",
+)
+def _(rows: list[Row], threshold: float = 0.7) -> dict[str, Any]:
+    return _near(rows, threshold, first=True)
 
 
 @fault(
