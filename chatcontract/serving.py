@@ -224,7 +224,13 @@ def start_server(
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # Interrupting a cell signals the kernel's whole process group, and the server shall outlive that.
+            start_new_session=True,
         )
     server = Server(process, folder, port, log)
     try:
@@ -236,15 +242,16 @@ def start_server(
 
 
 def _wait(server: Server, timeout: float, progress: bool) -> None:
-    began = time.monotonic()
+    began, shown = time.monotonic(), -1
     while not server.healthy():
         waited = time.monotonic() - began
         if not server.is_running:
             raise ServerError(f"The server ended before it answered.{server._said()}")
         if waited > timeout:
             raise ServerError(f"The server gave no sign of life within {timeout:g} s.{server._said()}")
-        if progress:
-            print(f"\rStarting the server: {waited:3.0f} s, usually about 10", end="", flush=True)
+        if progress and int(waited) > shown:
+            shown = int(waited)
+            print(f"\rStarting the server: {shown:3} s, usually about 10", end="", flush=True)
         time.sleep(0.3)
     if progress:
         print(f"\rThe server answers at {server.url} after {time.monotonic() - began:.0f} s.      ")

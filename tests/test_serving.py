@@ -1,6 +1,7 @@
 """A real server on the loopback: it answers, its prompt is probed, and nothing of it stays behind."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -91,6 +92,14 @@ def test_an_unknown_folder_is_an_error_and_the_server_goes_on(server, tmp_path):
     with pytest.raises(ServerError, match="status"):
         server.ask(CHAT, model=tmp_path / "nothing")
     assert server.ask(CHAT, max_tokens=1).completion_tokens == 1
+
+
+@needs_server
+def test_interrupting_a_cell_does_not_reach_the_server(server):
+    """Jupyter interrupts a cell by a signal to the kernel's process group."""
+    if sys.platform == "win32":
+        pytest.skip("process groups are POSIX")
+    assert os.getpgid(server.process.pid) != os.getpgid(0)
 
 
 @needs_server
