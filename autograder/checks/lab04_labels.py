@@ -184,6 +184,11 @@ def _private_offsets(rng: random.Random) -> list[Case]:
         Case("spans overlap", _offset(SIX_IDS, SIX, [[2, 7], [5, 9]]), "several spans"),
         Case("inside one token", _offset([50], [[0, 9]], [[3, 5]]), "straddling tokens"),
         Case("only padding", _offset([0, 0], [[0, 0], [0, 0]], [[0, 4]]), "pieces and empty tokens"),
+        Case(
+            "empty token in the middle",
+            _offset([50, 0, 51], [[0, 2], [2, 2], [2, 4]], [[0, 4]]),
+            "pieces and empty tokens",
+        ),
         Case("more offsets", _offset([50], SIX[:2], []), "refusals", says=("offsets",)),
         Case("backwards", _offset(SIX_IDS, SIX, [[0, 2], [9, 8]]), "refusals", says=("span",)),
     ]
