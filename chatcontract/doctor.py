@@ -194,7 +194,7 @@ def direct_requirements() -> list[Requirement]:
 
     root = course_root()
     full = root is not None and (root / "autograder").is_dir()
-    student = {"", "train"} if on_colab() else {"", "train", "lab"}
+    student = {"", "train"} if on_colab() else {"", "train", "lab", "serving"}
     wanted = []
     for line in importlib.metadata.requires(PACKAGE) or []:
         requirement = Requirement(line)
