@@ -535,6 +535,8 @@ class Steps:
                 self._watch(name, process, news, began)
             except BaseException:
                 process.terminate()
+                # leaving this block closes the stream: a thread that still reads it would print a traceback
+                reader.join(timeout=10)
                 raise
             reader.join()
         verdict = "done" if process.returncode == 0 else "failed"

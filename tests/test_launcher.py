@@ -132,6 +132,8 @@ class StandIn:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # a job in the background of a shell ignores Ctrl-C, and so would all its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def site(self) -> Path:
@@ -244,10 +246,12 @@ def test_ctrl_c_stops_with_a_sentence(made: StandIn) -> None:
     (made.root / "wait").touch()
     child = made.start("doctor")
     wait_for(made.root / "waiting")
-    os.killpg(child.pid, signal.SIGINT)
-    said, _ = child.communicate(timeout=30)
-    (made.root / "wait").unlink()
-    (made.root / "waiting").unlink()
+    try:
+        os.killpg(child.pid, signal.SIGINT)
+        said, _ = child.communicate(timeout=30)
+    finally:
+        (made.root / "wait").unlink()
+        (made.root / "waiting").unlink()
     assert child.returncode == 130
     assert "Stopped. The next call goes on from here." in said
     assert "Traceback" not in said
