@@ -116,6 +116,15 @@ def source_of(name: str) -> ModelSource:
     )
 
 
+def public_name(loaded_from: str) -> str:
+    """What others call a model: its hub id or course name for a local folder, else `loaded_from` itself."""
+    folder = Path(loaded_from)
+    if not folder.is_dir():
+        return loaded_from
+    known = MODELS.get(folder.name)
+    return (known.hub_id or known.name) if known else folder.name.replace("--", "/")
+
+
 def is_fetched(name: str, *, cache_dir: Path | None = None) -> bool:
     """Whether `fetch(name)` would return at once, without a network."""
     source = source_of(name)

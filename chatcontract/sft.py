@@ -7,6 +7,7 @@ here are the choices that depend on the machine, the evaluation during training 
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import platform
@@ -255,6 +256,8 @@ def supervised_text(trainer: SFTTrainer, row: int = 0) -> str:
 def save_adapter(trained: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     """Write adapter and tokenizer so that `folder` is either complete or as it was before.
 
+    The files name the starting checkpoint as everybody knows it, not by its place on this machine.
+
     Args:
         folder: replaced as a whole if it exists.
     """
@@ -265,6 +268,7 @@ def save_adapter(trained: PeftModel, tokenizer: PreTrainedTokenizerBase, folder:
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         trained.save_pretrained(str(staged), safe_serialization=True)
+        _name_the_base(staged, trained.base_model.model.name_or_path)
         tokenizer.save_pretrained(str(staged))
         if folder.exists():
             shutil.rmtree(folder)
@@ -272,6 +276,20 @@ def save_adapter(trained: PeftModel, tokenizer: PreTrainedTokenizerBase, folder:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder
+
+
+def _name_the_base(adapter: Path, loaded_from: str) -> None:
+    """Put a public name where PEFT wrote the folder that the base was loaded from."""
+    from chatcontract.models import public_name
+
+    # PEFT writes it into both, and with the public name set beforehand it would look for a hub while saving
+    for name in ("adapter_config.json", "README.md"):
+        file = adapter / name
+        if loaded_from and file.is_file():
+            text = file.read_text(encoding="utf-8")
+            for written in (json.dumps(loaded_from)[1:-1], loaded_from):
+                text = text.replace(written, public_name(loaded_from))
+            file.write_text(text, encoding="utf-8")
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -1,4 +1,4 @@
-"""The catalogue proves itself: faults are caught and named, right answers accepted, and nothing leaks."""
+"""The catalogue proves itself: faults are caught and named, and right answers accepted."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from autograder.checks import judge
 from autograder.checks.hidden_cell import judge as hidden_judge
 from autograder.checks.judging import judge_answers, private_cases
-from autograder.checks.reference import notebook, reference
+from autograder.checks.reference import reference
 from autograder.checks.registry import UnknownExercise, exercise_named, exercises
 from autograder.checks.seeds import ENVIRONMENT, BadSeed, class_seed, create, throwaway
 from autograder.faults import show
@@ -167,42 +167,7 @@ def test_revealed_cases_come_with_their_expected_outcomes():
     assert len(lines) > 100 and all({"arguments", "expected", "property"} <= set(line) for line in lines)
 
 
-# The release
-
-
-def test_the_student_release_holds_no_reference_answer_and_no_fault():
-    released = "\n".join(
-        path.read_text(encoding="utf-8")
-        for folder in ("notebooks", "assets/checks", "chatcontract")
-        for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in (".ipynb", ".json", ".py")
-    )
-    flat = "".join(released.replace("\\n", "").replace('\\"', '"').split())
-    for exercise in exercises().values():
-        for fault in faults_of(exercise.name):
-            for line in _telling_lines(_source_of(fault.run)):
-                assert line not in flat, f"{fault.id}: {line}"
-        for line in _telling_lines(_solution_of(exercise.lab, exercise.name)):
-            assert line not in flat, f"{exercise.name}: {line}"
-
-
-def _source_of(run):
-    import inspect
-
-    return inspect.getsource(run).split("\n)\n", 1)[-1].partition("\n")[2]
-
-
-def _solution_of(lab, name):
-    for cell in notebook(lab).cells:
-        if f"def {name}(" in cell.source and "### BEGIN SOLUTION" in cell.source:
-            return cell.source.partition("### BEGIN SOLUTION")[2].partition("### END SOLUTION")[0]
-    raise LookupError(name)
-
-
-def _telling_lines(source):
-    """Lines long enough to give an answer away, without white space; the words of a refusal are no answer."""
-    lines = ("".join(line.split()) for line in source.splitlines())
-    return [line for line in lines if len(line) > 60 and not line.startswith("raise")]
+# The files and the command
 
 
 @pytest.mark.parametrize("lab", [lab.name for lab in discover(ROOT / "solutions")])

@@ -1,5 +1,6 @@
 """The student's bundle: everything to work with, nothing that gives an answer or a case away."""
 
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 
 from autograder.checks.reference import notebook
 from autograder.checks.registry import exercises
+from autograder.faults.registry import faults_of
 from autograder.labs import ROOT, discover
 from autograder.release import MANIFEST, ReleaseError, write_release
 
@@ -37,7 +39,7 @@ def test_no_notebook_holds_an_answer_or_a_hidden_test(bundle):
             assert not re.search(r"BEGIN (SOLUTION|HIDDEN TESTS)|autograder|judge\(", cell.source), cell.id
 
 
-def test_no_file_holds_the_body_of_a_reference_answer(bundle):
+def test_no_file_holds_a_line_of_a_reference_answer_or_of_a_fault(bundle):
     text = "\n".join(
         path.read_text(encoding="utf-8")
         for path in sorted(bundle.rglob("*"))
@@ -45,10 +47,27 @@ def test_no_file_holds_the_body_of_a_reference_answer(bundle):
     )
     flat = "".join(text.replace("\\n", "").replace('\\"', '"').split())
     for exercise in exercises().values():
-        cell = next(c for c in notebook(exercise.lab).cells if f"def {exercise.name}(" in c.source)
-        body = cell.source.partition("### BEGIN SOLUTION")[2].partition("### END SOLUTION")[0]
-        assert body.strip()
-        assert "".join(body.split()) not in flat, exercise.name
+        bodies = {exercise.name: _solution_of(exercise.lab, exercise.name)}
+        bodies |= {fault.id: _body_of(fault.run) for fault in faults_of(exercise.name)}
+        assert bodies[exercise.name].strip()
+        for name, body in bodies.items():
+            for line in _telling_lines(body):
+                assert line not in flat, f"{name}: {line}"
+
+
+def _solution_of(lab, name):
+    cell = next(c for c in notebook(lab).cells if f"def {name}(" in c.source and "BEGIN SOLUTION" in c.source)
+    return cell.source.partition("### BEGIN SOLUTION")[2].partition("### END SOLUTION")[0]
+
+
+def _body_of(run):
+    return inspect.getsource(run).split("\n)\n", 1)[-1].partition("\n")[2]
+
+
+def _telling_lines(source):
+    """Lines long enough to give an answer away, without white space; the words of a refusal are no answer."""
+    lines = ("".join(line.split()) for line in source.splitlines())
+    return [line for line in lines if len(line) > 60 and not line.startswith("raise")]
 
 
 def test_a_student_can_check_an_answer_with_the_bundle_alone(bundle, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,6 +111,17 @@ def test_a_run_learns_the_answer_alone_feeds_the_picture_and_saves_whole(llama, 
     saved = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     assert "generation %}" not in saved, "other template engines cannot parse the training markers"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_saved_adapter_names_its_base_and_no_folder_of_this_machine(tmp_path):
+    base = models.load_model("nano")
+    assert Path(base.name_or_path).is_dir()
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    folder = sft.save_adapter(adapted, models.load_tokenizer("nano"), tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == "nano"
+    for file in (*folder.glob("*.json"), folder / "README.md"):
+        assert base.name_or_path not in file.read_text(encoding="utf-8"), file.name
 
 
 def test_generation_stops_at_the_end_of_turn_and_reports_it(llama, tokenizer):
