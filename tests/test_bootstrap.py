@@ -24,8 +24,10 @@ from autograder.run import main as run_labs
 # Versions published by googlecolab/backend-info; torch 2.11 is left out, see colab_base.
 CONSTRAINTS = ROOT / "tests" / "colab-constraints.txt"
 CELL = bootstrap_source(repository(ROOT))
-WATCHED = ["accelerate", "bitsandbytes", "datasets", "ipython", "ipywidgets", "numpy", "peft", "pyarrow"]
-WATCHED += ["transformers", "trl"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TRAINING = [Requirement(text) for text in PROJECT["optional-dependencies"]["train"]]
+KEPT = ["ipython", "ipywidgets", "numpy", "peft", "transformers"]
+WATCHED = [*KEPT, *(requirement.name for requirement in TRAINING)]
 LOOK = f"""
 import importlib.metadata, importlib.util, json
 import chatcontract
@@ -171,11 +173,10 @@ def test_on_colab_it_installs_what_is_missing_or_too_old(bootstrapped, colab_pyt
     found = json.loads(shown[2])
     assert Path(found["file"]).is_relative_to(colab_python.parents[1])
     assert found["assets"] and not found["not_for_students"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in map(Requirement, project["optional-dependencies"]["train"]):
+    for requirement in TRAINING:
         assert requirement.specifier.contains(found["versions"][requirement.name]), requirement
     # What Colab has and the course accepts stays as it was.
-    for name in ("transformers", "peft", "numpy", "ipywidgets", "ipython"):
+    for name in KEPT:
         assert f"{name}=={found['versions'][name]}\n" in CONSTRAINTS.read_text()
     assert shown[3] == "", "a second run has nothing to do"
 
