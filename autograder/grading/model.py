@@ -1,4 +1,4 @@
-"""What passes between the grader's rooms: intake, repair, judging, gradebook, report. Plain data throughout."""
+"""What passes between the grader's rooms (intake, repair, judging, gradebook, report): plain data throughout."""
 
 import datetime
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Status(StrEnum):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 
 
 class Submission(_Frozen):
@@ -27,7 +27,7 @@ class Submission(_Frozen):
     Attributes:
         student: the name of the folder, or of the file, that the student handed in.
         lab: NN_topic.
-        status: GRADED as long as nothing speaks against grading it; else NEEDS_HUMAN, NOT_GRADABLE or MISSING.
+        status: GRADED as long as nothing speaks against it; else NEEDS_HUMAN, NOT_GRADABLE or MISSING.
         reason: one sentence the student can act on; empty while the status is GRADED.
         notebook: the notebook as nbformat 4.5 JSON with outputs removed; None when it cannot be read.
         files: further files that may reach the student's process, by name; small, of allowed kinds.
@@ -53,8 +53,8 @@ class Prepared(_Frozen):
     """A submission set into the official notebook: what runs, and what is graded.
 
     Attributes:
-        notebook: the official cells in their order with the student's answers, and the student's own cells where
-            they stood; test cells hold the released text; every nbgrader setting is the instructor's.
+        notebook: the official cells in their order with the student's answers, and the student's own cells
+            where they stood; test cells hold the released text; every nbgrader setting is the instructor's.
         status: GRADED, GRADED_WITH_REPAIRS or NEEDS_HUMAN (then `reason` says what a person has to look at).
         repairs: one sentence each, those of the submission included.
         blank: grade_ids of answer cells that still hold the released stub.
