@@ -1,4 +1,4 @@
-"""What passes between the grader's rooms (intake, repair, judging, gradebook, report): plain data throughout."""
+"""What passes between the grader's rooms (intake, repair, judging, gradebook, report): plain data."""
 
 import datetime
 from enum import StrEnum
