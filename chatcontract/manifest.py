@@ -63,7 +63,7 @@ def run_manifest(
         },
         "configuration": json.loads(json.dumps(configuration, default=str)),
         "seed": seed,
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": library_versions(),
         "figures": dict(figures or {}),
     }
 
@@ -72,8 +72,9 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def library_versions() -> dict[str, str]:
+    """The versions of Python and of every library that decides a run's figures."""
+    found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)

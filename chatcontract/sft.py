@@ -7,18 +7,23 @@ here are the choices that depend on the machine, the evaluation during training 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import os
 import platform
 import random
+import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from chatcontract.evaluate import Case, Evaluation, evaluate
+from chatcontract.manifest import library_versions, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
     from chatcontract.viewers import RunView
+
+_WHOLE = "whole.json"
+_STARTS: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -114,12 +122,18 @@ def default_lora_kwargs() -> dict[str, Any]:
 
 
 def default_sft_kwargs(
-    device: Device, *, rows: int, epochs: float = 1.0, batch_size: int = 8
+    device: Device,
+    *,
+    rows: int,
+    epochs: float = 1.0,
+    batch_size: int = 8,
+    checkpoint_every: int | None = None,
 ) -> dict[str, Any]:
     """Arguments of `SFTConfig` for a short run: cosine decay, 3 % warmup, assistant-only loss.
 
     Args:
         rows: number of training rows, for the length of the warmup.
+        checkpoint_every: steps between two checkpoints, for `resumable`; None writes none.
     """
     steps = math.ceil(rows / batch_size * epochs)
     return {
@@ -137,13 +151,22 @@ def default_sft_kwargs(
         "fp16": device.compute_dtype == "float16",
         "use_cpu": device.kind == "cpu",
         "logging_steps": 1,
-        "save_strategy": "no",
+        **_saving(checkpoint_every),
         "report_to": "none",
         "disable_tqdm": True,
         "seed": 0,
         "data_seed": 0,
         "dataloader_pin_memory": device.kind == "cuda",
     }
+
+
+def _saving(every: int | None) -> dict[str, Any]:
+    # two of them: while the newer one is being written, the older one is whole
+    return (
+        {"save_strategy": "steps", "save_steps": every, "save_total_limit": 2}
+        if every
+        else {"save_strategy": "no"}
+    )
 
 
 def merged_copy(base: PreTrainedModel, trained: PeftModel) -> PreTrainedModel:
@@ -183,13 +206,18 @@ def run_callback(
     *,
     measure: Callable[[PeftModel], Evaluation] | None = None,
     measure_at: Sequence[int] = (),
+    run: str = "",
 ) -> TrainerCallback:
     """A Trainer callback that feeds the run viewer: loss each step, grounded and stop rate now and then.
+
+    What it measures goes into the trainer's log as well, so that a run that goes on from a checkpoint shows
+    its earlier figures.
 
     Args:
         view: the live picture.
         measure: evaluates the model in training; None leaves the quality curve empty.
         measure_at: step numbers after which to measure, 0 for before the first step.
+        run: written into each checkpoint as its last file, which says that the checkpoint is whole.
     """
     from transformers import TrainerCallback
 
@@ -199,7 +227,10 @@ def run_callback(
             self._began = 0.0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
-            self._measure(0, context["model"])
+            for entry in state.log_history:
+                self._show(entry)
+            if not state.global_step:
+                self._measure(state, context["model"])
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **context: Any) -> None:
             self._began = time.perf_counter()
@@ -210,21 +241,114 @@ def run_callback(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **context: Any) -> None:
             if not logs or "loss" not in logs:
                 return
-            tokens = int(float(logs["num_tokens"])) if "num_tokens" in logs else None
-            view.update(
-                state.global_step, loss=float(logs["loss"]), seconds=self.train_seconds, tokens=tokens
-            )
-            self._measure(state.global_step, context["model"])
+            state.log_history[-1]["train_seconds"] = self.train_seconds
+            self._show(state.log_history[-1])
+            self._measure(state, context["model"])
 
-        def _measure(self, step: int, model: PeftModel) -> None:
-            if measure is None or step not in measure_at:
+        def on_save(self, args: Any, state: Any, control: Any, **context: Any) -> None:
+            if run:
+                folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                write_json(folder / _WHOLE, {"run": run, "step": state.global_step})
+
+        def _measure(self, state: Any, model: PeftModel) -> None:
+            if measure is None or state.global_step not in measure_at:
                 return
             result = measure(model)
-            view.update(
-                step, grounded=result.grounded_rate, stop=result.stop_rate, seconds=self.train_seconds
+            rates = {"grounded": result.grounded_rate, "stop": result.stop_rate}
+            state.log_history.append(
+                {"step": state.global_step, "train_seconds": self.train_seconds, **rates}
             )
+            self._show(state.log_history[-1])
+
+        def _show(self, entry: Mapping[str, Any]) -> None:
+            self.train_seconds = entry.get("train_seconds", self.train_seconds)
+            values = {name: float(entry[name]) for name in ("loss", "grounded", "stop") if name in entry}
+            if "num_tokens" in entry:
+                values["tokens"] = int(float(entry["num_tokens"]))
+            if values:
+                view.update(entry["step"], seconds=self.train_seconds, **values)
 
     return RunCallback()
+
+
+@contextmanager
+def resumable(
+    trainer: SFTTrainer,
+    view: RunView,
+    *,
+    measure: Callable[[PeftModel], Evaluation] | None = None,
+    measure_at: Sequence[int] = (),
+) -> Iterator[str | None]:
+    """Follow a run in `view`, and let one that was stopped go on where it stopped.
+
+        with view, sft.resumable(trainer, view) as checkpoint:
+            trainer.train(resume_from_checkpoint=checkpoint)
+
+    The value is the newest checkpoint in the trainer's output folder that is whole and belongs to this very
+    run: the same rows and labels, arguments, adapter, frozen weights, library versions and kind of device.
+    Without one it is None, and the adapter is put back to where it was before its first step: an interrupted
+    kernel holds one that has moved. Checkpoints of which neither can be said are removed. A run that goes on
+    ends with the same figures as one that was never stopped. The arguments are `run_callback`'s.
+    """
+    run, folder = _identity(trainer), Path(trainer.args.output_dir)
+    moving = {name: one for name, one in trainer.model.named_parameters() if one.requires_grad}
+    start = _STARTS.setdefault(trainer, {name: one.detach().clone() for name, one in moving.items()})
+    checkpoint, step = _newest_whole(folder, run)
+    if checkpoint is None:
+        for name, one in moving.items():
+            one.data.copy_(start[name])
+        trainer.optimizer = trainer.lr_scheduler = None
+        set_seeds(trainer.args.seed)
+        trainer._total_train_tokens = 0
+    else:
+        print(f"Going on after step {step}, from {checkpoint}. To begin anew, delete {folder}.")
+        logged = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+        counts = [float(entry["num_tokens"]) for entry in logged if "num_tokens" in entry]
+        # TRL counts for as long as the trainer lives, not from the checkpoint on
+        trainer._total_train_tokens = int(counts[-1]) if counts else 0
+    callback = run_callback(view, measure=measure, measure_at=measure_at, run=run)
+    trainer.add_callback(callback)
+    try:
+        yield None if checkpoint is None else str(checkpoint)
+    finally:
+        trainer.remove_callback(callback)
+
+
+def _newest_whole(folder: Path, run: str) -> tuple[Path | None, int]:
+    """The checkpoint to go on from and its step; removes those that this run cannot use."""
+    found: dict[int, Path] = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            said = json.loads((checkpoint / _WHOLE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            said = {}
+        if said.get("run") == run:
+            found[int(said["step"])] = checkpoint
+        else:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    return (found[max(found)], max(found)) if found else (None, 0)
+
+
+def _identity(trainer: SFTTrainer) -> str:
+    """A hash of everything that decides the figures of a run, and of nothing else."""
+    import torch
+
+    def plain(value: Any) -> Any:
+        return sorted(map(str, value)) if isinstance(value, set) else str(value)
+
+    given = trainer.args.to_dict()
+    for name in ("output_dir", "logging_dir", "run_name", "disable_tqdm", "save_steps", "save_total_limit"):
+        given.pop(name, None)
+    adapters = {name: one.to_dict() for name, one in getattr(trainer.model, "peft_config", {}).items()}
+    parts = [given, adapters, library_versions(), trainer.args.device.type]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=plain).encode())
+    for row in trainer.train_dataset:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    for name, weight in trainer.model.named_parameters():
+        if not weight.requires_grad:
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def set_seeds(seed: int) -> None:
@@ -253,28 +377,41 @@ def supervised_text(trainer: SFTTrainer, row: int = 0) -> str:
     return "\n".join(tokenizer.decode(piece) for piece in pieces if piece)
 
 
-def save_adapter(trained: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Write adapter and tokenizer so that `folder` is either complete or as it was before.
+def save_adapter(
+    trained: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write adapter, tokenizer and manifest so that `folder` is never half written.
 
-    The files name the starting checkpoint as everybody knows it, not by its place on this machine.
+    Everything is written beside its place first. A folder that was there before is moved aside and deleted
+    only when the new one stands. The files name the starting checkpoint as everybody knows it, not by its
+    place on this machine.
 
     Args:
         folder: replaced as a whole if it exists.
+        manifest: written as manifest.json, when given.
     """
-    import shutil
     import tempfile
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
+        staged, aside = Path(work) / "new", Path(work) / "old"
         trained.save_pretrained(str(staged), safe_serialization=True)
         _name_the_base(staged, trained.base_model.model.name_or_path)
         tokenizer.save_pretrained(str(staged))
+        if manifest is not None:
+            write_json(staged / "manifest.json", manifest)
         if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(staged, folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            os.replace(folder, aside)
+        try:
+            os.replace(staged, folder)
+        except BaseException:
+            if aside.exists():
+                os.replace(aside, folder)
+            raise
     return folder
 
 

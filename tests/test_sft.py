@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from chatcontract import families, manifest, models, sft, viewers
@@ -30,6 +30,10 @@ def tokenizer():
 
 @pytest.fixture
 def llama(tokenizer):
+    return small_llama(tokenizer)
+
+
+def small_llama(tokenizer):
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -111,6 +115,110 @@ def test_a_run_learns_the_answer_alone_feeds_the_picture_and_saves_whole(llama, 
     saved = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     assert "generation %}" not in saved, "other template engines cannot parse the training markers"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+# A run that is stopped
+
+
+class Stop(TrainerCallback):
+    """Ctrl-C in the middle of a step: the gradients are there, the weights have not moved yet."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_pre_optimizer_step(self, args, state, control, **context):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def trainer_for(llama, tokenizer, folder, rows=None):
+    settings = sft.default_sft_kwargs(
+        sft.Device("cpu", "float32", ""), rows=8, epochs=2, batch_size=2, checkpoint_every=3
+    )
+    # dropout draws from the random state, so that a state which is not restored shows in the loss
+    adapter = {**sft.default_lora_kwargs(), "lora_dropout": 0.2}
+    sft.set_seeds(0)
+    with families.apply_training_template(tokenizer, families.family("chatml")):
+        return SFTTrainer(
+            model=copy.deepcopy(llama),
+            args=SFTConfig(output_dir=str(folder), **settings),
+            train_dataset=Dataset.from_list(rows or [*ROWS, *ROWS]),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(**adapter),
+        )
+
+
+def followed(trainer, stop_at=None):
+    """The losses that the viewer ends up with, and the trained weights."""
+    view = viewers.RunView(total_steps=8)
+    stop = Stop(stop_at)
+    trainer.add_callback(stop)
+    try:
+        with sft.resumable(trainer, view) as checkpoint:
+            trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        trainer.remove_callback(stop)
+    weights = {name: one.clone() for name, one in trainer.model.named_parameters() if one.requires_grad}
+    return [(p.step, p.loss, p.tokens) for p in view.log.points], weights
+
+
+def same(left, right):
+    assert left[0] == right[0]
+    assert left[1].keys() == right[1].keys()
+    for name, weight in left[1].items():
+        torch.testing.assert_close(right[1][name], weight, atol=0, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def whole(tokenizer, tmp_path_factory):
+    return followed(trainer_for(small_llama(tokenizer), tokenizer, tmp_path_factory.mktemp("whole")))
+
+
+@pytest.mark.parametrize("step", [2, 7], ids=["before the first checkpoint", "after the second"])
+@pytest.mark.parametrize("kernel", ["same", "new"])
+def test_a_stopped_run_goes_on_and_ends_with_the_same_figures(
+    llama, tokenizer, tmp_path, whole, step, kernel, capsys
+):
+    trainer = trainer_for(llama, tokenizer, tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        followed(trainer, stop_at=step)
+    if kernel == "new":
+        trainer = trainer_for(llama, tokenizer, tmp_path / "stopped")
+    capsys.readouterr()
+    same(followed(trainer), whole)
+    said = capsys.readouterr().out
+    assert ("Going on after step 6" in said) is (step == 7)
+    assert [point[0] for point in whole[0]] == list(range(1, 9))
+
+
+def test_a_half_written_checkpoint_and_one_of_another_run_are_left_out(
+    llama, tokenizer, tmp_path, whole, capsys
+):
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        followed(trainer_for(llama, tokenizer, folder), stop_at=7)
+    (folder / "checkpoint-6" / "whole.json").unlink()  # the last file that is written
+    same(followed(trainer_for(llama, tokenizer, folder)), whole)
+    assert "Going on after step 3" in capsys.readouterr().out
+
+    other = trainer_for(llama, tokenizer, folder, rows=[*ROWS, *ROWS[::-1]])
+    different = followed(other)
+    assert "Going on" not in capsys.readouterr().out
+    assert different[0] != whole[0]
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-8"]
+
+
+def test_a_broken_save_leaves_the_adapter_that_was_there(tmp_path, monkeypatch):
+    base, tokenizer = models.load_model("nano"), models.load_tokenizer("nano")
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    folder = sft.save_adapter(adapted, tokenizer, tmp_path / "adapter", manifest={"run": 1})
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr(tokenizer, "save_pretrained", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sft.save_adapter(adapted, tokenizer, folder, manifest={"run": 2})
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert json.loads(before["manifest.json"]) == {"run": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_a_saved_adapter_names_its_base_and_no_folder_of_this_machine(tmp_path):
