@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chatcontract.viewers.answers import AnswersView, answers_view, compare_answers
+    from chatcontract.viewers.blind import BlindView
     from chatcontract.viewers.chat import chat_roles, chat_view, text_view
     from chatcontract.viewers.comparison import CompareView, FormatsView, compare, first_difference, formats
     from chatcontract.viewers.funnel import FunnelView, funnel_view
@@ -26,6 +27,7 @@ _HOME = {
     "AnswersView": "answers",
     "answers_view": "answers",
     "compare_answers": "answers",
+    "BlindView": "blind",
     "chat_roles": "chat",
     "chat_view": "chat",
     "text_view": "chat",
@@ -56,6 +58,7 @@ _HOME = {
 
 __all__ = [
     "AnswersView",
+    "BlindView",
     "CompareView",
     "FormatsView",
     "FunnelView",

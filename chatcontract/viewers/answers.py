@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatcontract.viewers.page import OWN_KEYS, count, folded, page
+
+if TYPE_CHECKING:
+    from chatcontract.viewers.blind import BlindView
 
 _ALIKE = {
     "-": "[-\u2010\u2011\u2012\u2013\u2014]",
@@ -169,6 +172,18 @@ class AnswersView:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+    def blind(self, seed: int = 0) -> BlindView:
+        """The same cases without names and verdicts, to vote on; the seed decides which answer is A.
+
+        Raises:
+            ValueError: there is no case, or only one answer each.
+        """
+        from chatcontract.viewers.blind import BlindView
+
+        if not self.cases or len(self.cases[0].answers) < 2:
+            raise ValueError("There is nothing to choose between: give at least one case with two answers.")
+        return BlindView(self, seed)
 
     def widget(self) -> Any:
         """An ipywidget with one case at a time, previous and next buttons, and a filter."""
