@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from chatcontract.check.cases import PublicExercise, exercise_named
-from chatcontract.check.diagnosis import ask_function, diagnose, examine
+from chatcontract.check.diagnosis import AnyCase, ask_function, diagnose, examine
+from chatcontract.check.outcome import Outcome
 from chatcontract.check.points import remember
 from chatcontract.check.report import CheckReport
 
@@ -44,7 +45,11 @@ def check(function: Callable[..., Any]) -> None:
 def examine_exercise(exercise: PublicExercise, function: Callable[..., Any]) -> CheckReport:
     """The report of all public cases, without showing or raising anything."""
     _signature_fits(exercise, function)
-    ask = ask_function(function, exercise.time_limit)
+    return examine_answers(exercise, ask_function(function, exercise.time_limit))
+
+
+def examine_answers(exercise: PublicExercise, ask: Callable[[AnyCase], Outcome]) -> CheckReport:
+    """The report on a function that answers each public case through `ask`, in this process or in another."""
     results = examine(exercise.cases, [c.expected for c in exercise.cases], ask, exercise.tolerance)
     faults = {name: [case.of_fault(name) for case in exercise.cases] for name in exercise.faults}
     named = [] if all(r.passed for r in results) else diagnose(results, faults, exercise.tolerance)

@@ -1,0 +1,93 @@
+"""What a forked child of the warm process becomes: one Jupyter kernel in namespaces of its own."""
+
+import os
+import random
+import resource
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from autograder.grading.inside import answers, namespaces
+
+# Where the kernel sees its own sockets, and where it works. Both exist, empty, in the sandbox's root.
+WIRE = "/run/kernel"
+HOME = "/home/student"
+SEED = 20260101
+
+
+def become_kernel(job: Path, wire: Path, judge: socket.socket, request: dict[str, Any], ready: int) -> None:
+    """Enter the namespaces and run the kernel; returns when it ended.
+
+    Args:
+        job: folder with `files/`, what the student's folder holds, and room for the kernel's sockets.
+        wire: folder above it, hidden from the kernel.
+        judge: where questions arrive.
+        request: "connection" (ports and key of a connection file), "folder", "memory" and "cpu" limits.
+        ready: a byte is written here once the kernel listens and is locked in.
+    """
+    namespaces.die_with_parent()
+    namespaces.own_mounts()
+    namespaces.own_proc()
+    namespaces.loopback_up()
+    namespaces.scratch("/tmp", request["disk"])
+    namespaces.scratch("/dev/shm", request["disk"])
+    namespaces.scratch(HOME, request["disk"])
+    folder = Path(HOME) / request["folder"]
+    shutil.copytree(job / "files", folder)
+    namespaces.bind(str(job), WIRE)
+    namespaces.scratch(str(wire), 4096, read_only=True)
+    os.chdir(folder)
+    os.environ |= {"HOME": HOME, "TMPDIR": "/tmp", "PWD": str(folder)}
+    app = _application(request["connection"])
+    shell = app.kernel.shell
+    answers.start(judge, lambda: shell.user_ns)
+    _seeds()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    namespaces.make_read_only(WIRE)
+    namespaces.limit(
+        data=_data_in_use() + request["memory"],
+        file=request["disk"],
+        cpu=int(used.ru_utime + used.ru_stime) + request["cpu"],
+    )
+    namespaces.drop_capabilities()
+    os.write(ready, b"+")
+    os.close(ready)
+    app.start()
+
+
+def _application(connection: dict[str, Any]) -> Any:
+    from ipykernel.kernelapp import IPKernelApp
+
+    app = IPKernelApp.instance(
+        transport="ipc",
+        ip=f"{WIRE}/k",
+        shell_port=connection["shell_port"],
+        iopub_port=connection["iopub_port"],
+        stdin_port=connection["stdin_port"],
+        control_port=connection["control_port"],
+        hb_port=connection["hb_port"],
+        connection_file="/tmp/kernel.json",
+    )
+    app.session.key = connection["key"].encode()
+    app.config.HistoryManager.enabled = False
+    app.initialize([])
+    return app
+
+
+def _seeds() -> None:
+    random.seed(SEED)
+    for name in ("numpy", "torch"):
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        if name == "numpy":
+            module.random.seed(SEED)
+        else:
+            module.manual_seed(SEED)
+
+
+def _data_in_use() -> int:
+    """Bytes that RLIMIT_DATA counts for this process so far: what the warm imports took."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()

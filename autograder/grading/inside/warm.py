@@ -1,0 +1,308 @@
+"""A process in which the heavy imports are done, and which forks a kernel or a runner on request.
+
+It is process 1's child in a bubblewrap sandbox and never runs a tensor operation: a child forked after one
+hangs as soon as it uses two threads. One child at a time; while it lives, its memory and its processes are
+counted, and when it ends, everything it started is killed and looked for.
+
+Requests come over a Unix socket as frames: start, poll, signal, end. The socket of the judge or grader is
+deposited beforehand by the process that started this one: whoever asks for a start never holds it.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder.grading.inside import frames, namespaces
+
+PAGE = resource.getpagesize()
+WATCH_EVERY = 0.05
+START_SECONDS = 30.0
+
+
+@dataclass
+class _Child:
+    """The kernel or runner of the moment: `outer` waits for `inner`, which is process 1 of its namespace."""
+
+    outer: int
+    inner: int
+    memory: int
+    processes: int
+    own: int
+    peak: int = 0
+    killed_for: str = ""
+    status: int | None = None
+    left_behind: int = 0
+    known: set[int] = field(default_factory=set)
+
+
+class Warm:
+    """The loop of one warm process."""
+
+    def __init__(self, kind: str, wire: Path, deposits: socket.socket) -> None:
+        self.kind, self.wire, self.deposits = kind, wire, deposits
+        self.deposited: socket.socket | None = None
+        self.child: _Child | None = None
+        self.others = set(_processes())
+        self.selector = selectors.DefaultSelector()
+        self.door = socket.socket(socket.AF_UNIX)
+        self.door.bind(str(wire / f"{kind}.sock"))
+        self.door.listen(8)
+        self.selector.register(self.door, selectors.EVENT_READ)
+        self.selector.register(deposits, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Answer until the process that started this one is gone."""
+        while True:
+            for key, _ in self.selector.select(WATCH_EVERY if self._alive() else None):
+                if key.fileobj is self.deposits:
+                    if not self._take_deposit():
+                        self._finish()
+                        return
+                elif key.fileobj is self.door:
+                    connection, _ = self.door.accept()
+                    with connection:
+                        self._answer(connection)
+            self._watch()
+
+    def _take_deposit(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self.deposits, 16, 4)
+        if not data:
+            return False
+        if self.deposited is not None:
+            self.deposited.close()
+        self.deposited = socket.socket(fileno=descriptors[0])
+        self.deposits.sendall(b"+")
+        return True
+
+    def _answer(self, connection: socket.socket) -> None:
+        try:
+            request = frames.receive(connection, 5.0)
+            frames.send(connection, getattr(self, f"_do_{request.pop('do')}")(**request))
+        except (frames.BadFrame, frames.Silence, frames.Closed, OSError):
+            return
+
+    def _do_start(self, **request: Any) -> dict[str, Any]:
+        self._finish()
+        if self.deposited is None:
+            return {"error": "no socket was deposited for this start"}
+        self.others = set(_processes())
+        reading, writing = os.pipe()
+        outer = os.fork()
+        if outer == 0:
+            os.close(reading)
+            self._become(request, writing)
+        os.close(writing)
+        self.deposited.close()
+        self.deposited = None
+        first = _read_line(reading, START_SECONDS)
+        if not first.startswith("pid "):
+            os.kill(outer, signal.SIGKILL)
+            os.waitpid(outer, 0)
+            return {"error": first or "the kernel did not start"}
+        self.child = _Child(
+            outer,
+            int(first[4:]),
+            request.get("memory", 1 << 60),
+            request.get("processes", 64),
+            _anonymous(os.getpid()),
+        )
+        ready = _read_line(reading, START_SECONDS)
+        os.close(reading)
+        if ready != "+":
+            self._finish()
+            return {"error": ready or "the kernel ended while it started"}
+        return {"pid": self.child.inner}
+
+    def _become(self, request: dict[str, Any], writing: int) -> None:
+        """In the child: never returns."""
+        try:
+            namespaces.die_with_parent()
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(signum, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.selector.close()
+            self.door.close()
+            self.deposits.close()
+            assert self.deposited is not None
+            if self.kind == "runner":
+                os.write(writing, f"pid {os.getpid()}\n".encode())
+                os.write(writing, b"+\n")
+                os.close(writing)
+                importlib.import_module("autograder.grading.inside.runner").become_runner(
+                    self.deposited, self.wire, request
+                )
+                os._exit(0)
+            namespaces.unshare(
+                namespaces.CLONE_NEWNS
+                | namespaces.CLONE_NEWPID
+                | namespaces.CLONE_NEWIPC
+                | namespaces.CLONE_NEWNET
+            )
+            inner = os.fork()
+            if inner:
+                os.write(writing, f"pid {inner}\n".encode())
+                os.close(writing)
+                self.deposited.close()
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                _, status = os.waitpid(inner, 0)
+                os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+            from autograder.grading.inside.kernel import become_kernel
+
+            become_kernel(self.wire / request["job"], self.wire, self.deposited, request, writing)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                os.write(writing, (traceback.format_exc().strip().splitlines()[-1] + "\n").encode())
+            os._exit(70)
+
+    def _do_poll(self) -> dict[str, Any]:
+        self._watch()
+        child = self.child
+        if child is None:
+            return {"alive": False, "status": None, "killed_for": "", "peak": 0}
+        return {
+            "alive": child.status is None,
+            "status": child.status,
+            "killed_for": child.killed_for,
+            "peak": child.peak,
+        }
+
+    def _do_signal(self, number: int) -> dict[str, Any]:
+        if self._alive():
+            assert self.child is not None
+            os.kill(self.child.inner, number)
+        return {}
+
+    def _do_end(self) -> dict[str, Any]:
+        """Kill what runs; says how many processes the kernel would have left behind and what it used."""
+        self._watch()
+        child = self.child
+        self._finish()
+        return {
+            "left_behind": child.left_behind if child else 0,
+            "killed_for": child.killed_for if child else "",
+            "peak": child.peak if child else 0,
+        }
+
+    def _alive(self) -> bool:
+        return self.child is not None and self.child.status is None
+
+    def _watch(self) -> None:
+        """Count what the child uses, and end it when that is too much."""
+        if not self._alive():
+            return
+        child = self.child
+        assert child is not None
+        pid, status = os.waitpid(child.outer, os.WNOHANG)
+        if pid:
+            child.status = os.waitstatus_to_exitcode(status)
+            return
+        mine = [p for p in _processes() if p not in self.others and p != child.outer]
+        used = sum(max(0, _anonymous(p) - child.own) for p in mine)
+        child.peak = max(child.peak, used)
+        child.left_behind = max(0, len(mine) - 1)
+        if used > child.memory:
+            child.killed_for = "memory"
+        elif len(mine) > child.processes:
+            child.killed_for = "processes"
+        if child.killed_for:
+            self._kill(child)
+
+    def _kill(self, child: _Child) -> None:
+        for pid in (child.inner, child.outer):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if child.status is None:
+            _, status = os.waitpid(child.outer, 0)
+            child.status = os.waitstatus_to_exitcode(status)
+
+    def _finish(self) -> None:
+        """End the child with everything it started, and make sure that nothing of it is left."""
+        if self.child is None:
+            return
+        self._kill(self.child)
+        deadline = time.monotonic() + 5
+        while rest := [p for p in _processes() if p not in self.others]:
+            if time.monotonic() > deadline:
+                # The next submission must not share a sandbox with what could not be killed.
+                sys.exit(f"processes {rest} survived their kernel")
+            for pid in rest:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, os.WNOHANG)
+                except (ProcessLookupError, ChildProcessError):
+                    continue
+            time.sleep(0.002)
+        self.child = None
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes of memory that belong to a process and to no file; pages shared since its fork count as well."""
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text().split()
+    except OSError:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * PAGE if len(fields) > 2 else 0
+
+
+def _read_line(descriptor: int, seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while not line.endswith((b"\n", b"+")):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return ""
+            part = os.read(descriptor, 1)
+            if not part:
+                return line.decode(errors="replace").strip()
+            line += part
+    return line.decode(errors="replace").strip()
+
+
+def main(kind: str, wire: str, descriptor: str, *preload: str) -> None:
+    """Import what children will need, say so, and serve.
+
+    Args:
+        kind: "kernel" or "runner".
+        wire: folder of the sockets.
+        descriptor: number of the inherited socket on which deposits arrive.
+        preload: modules to import; one that is not installed is left out.
+    """
+    deposits = socket.socket(fileno=int(descriptor))
+    for name in preload:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        deposits.sendall(b".")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    warm = Warm(kind, Path(wire), deposits)
+    deposits.sendall(b"+")
+    warm.serve()
+
+
+if __name__ == "__main__":
+    # Under its own name, because children import this package again under that one.
+    importlib.import_module("autograder.grading.inside.warm").main(*sys.argv[1:])

@@ -1,0 +1,151 @@
+"""Where student code runs: a bubblewrap sandbox with an allow-list of paths and no network.
+
+What the sandbox shows, all read-only: the system's libraries, this Python and its packages, `chatcontract`, the
+course's assets, and the grader's `inside` package. Not among it: solutions, the rest of the grader, the gradebook,
+the secret, other submissions, the real home. bubblewrap: https://github.com/containers/bubblewrap
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from autograder.labs import ROOT
+
+COURSE, VENV, MODELS, WIRE = "/opt/course", "/opt/venv", "/opt/models", "/wire"
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
+_SETTINGS = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "fonts",
+    "localtime",
+    "alternatives",
+    "ssl",
+    "mime.types",
+)
+
+
+class NoSandbox(RuntimeError):
+    """This machine cannot isolate student code; the message says what is missing and what then does not hold."""
+
+
+def command(wire: Path, program: list[str], *, models: Path | None = None) -> list[str]:
+    """The bubblewrap command that runs `program` in a sandbox.
+
+    Args:
+        wire: folder of sockets, the one place that can be written to from both sides; seen as /wire.
+        program: arguments for Python.
+        models: cache of fetched models, shown read-only when it exists.
+    """
+    words = [
+        "bwrap",
+        "--unshare-user",
+        "--unshare-all",
+        "--die-with-parent",
+        "--new-session",
+        "--cap-add",
+        "ALL",
+    ]
+    words += ["--uid", "0", "--gid", "0", "--hostname", "course", "--clearenv"]
+    for name, value in _environment().items():
+        words += ["--setenv", name, value]
+    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
+    for source, target in _shown(models):
+        words += ["--ro-bind", source, target]
+    for folder in ("/tmp", "/home/student", "/run/kernel"):
+        words += ["--perms", "0755", "--tmpfs", folder]
+    words += ["--bind", str(wire), WIRE, "--remount-ro", "/", "--chdir", "/home/student"]
+    return [*words, "--", _python(), *program]
+
+
+def _python() -> str:
+    if sys.prefix == sys.base_prefix:
+        return sys.executable
+    return f"{VENV}/bin/{Path(sys.executable).name}"
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "PATH": f"{Path(_python()).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/home/student",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": COURSE,
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONSAFEPATH": "1",
+        "CHATCONTRACT_CACHE": MODELS,
+        # One thread: a child forked after a tensor operation with two threads hangs, and figures repeat.
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "agg",
+        "MPLCONFIGDIR": "/tmp",
+        "JUPYTER_PLATFORM_DIRS": "1",
+    }
+
+
+def _shown(models: Path | None) -> Iterator[tuple[str, str]]:
+    for path in _SYSTEM:
+        if Path(path).exists():
+            yield path, path
+    for name in _SETTINGS:
+        if Path("/etc", name).exists():
+            yield f"/etc/{name}", f"/etc/{name}"
+    base = Path(sys.base_prefix).resolve()
+    if not base.is_relative_to("/usr"):
+        yield str(base), sys.base_prefix
+    if sys.prefix != sys.base_prefix:
+        yield sys.prefix, VENV
+    for name in ("chatcontract", "assets", "autograder/__init__.py", "autograder/grading/__init__.py"):
+        yield str(ROOT / name), f"{COURSE}/{name}"
+    yield str(ROOT / "autograder/grading/inside"), f"{COURSE}/autograder/grading/inside"
+    if models is not None and models.is_dir():
+        yield str(models), MODELS
+
+
+def require() -> None:
+    """Probe the sandbox by running it.
+
+    Raises:
+        NoSandbox: bubblewrap is missing, or the kernel refuses namespaces, one of them inside another included.
+    """
+    if sys.platform != "linux":
+        raise NoSandbox(
+            "Student code is isolated with Linux namespaces, and this is not Linux: grade in WSL2 or in a Linux "
+            "container (docs/grading.md says how). Without them a submission can read the gradebook, the seed and "
+            "other submissions"
+        )
+    if shutil.which("bwrap") is None:
+        raise NoSandbox(
+            "bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap). Without it a submission "
+            "can read the gradebook, the seed and other submissions"
+        )
+    words = command(Path("/tmp"), ["-c", _PROBE])
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise NoSandbox(
+            f"bubblewrap cannot make namespaces here ({said}). In a container, start it with user namespaces "
+            "allowed (docs/grading.md). Without them a submission can read the gradebook, the seed and others"
+        )
+
+
+# Forks the way the warm process forks a kernel.
+_PROBE = """
+import os
+from autograder.grading.inside import namespaces as n
+n.unshare(n.CLONE_NEWNS | n.CLONE_NEWPID | n.CLONE_NEWIPC | n.CLONE_NEWNET)
+child = os.fork()
+if child:
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+n.own_mounts()
+n.own_proc()
+n.loopback_up()
+n.scratch("/tmp", 1 << 20)
+n.drop_capabilities()
+assert os.getpid() == 1
+"""

@@ -1,0 +1,173 @@
+"""The warm processes of one worker: one that forks kernels, one that forks runners."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autograder.grading import sandbox
+from autograder.grading.inside.provisioner import ask_warm
+from chatcontract.models import cache_root
+
+# What notebooks of the course import, directly or through chatcontract.
+KERNEL_IMPORTS = (
+    "IPython.core.completer",
+    "ipykernel.kernelapp",
+    "ipykernel.ipkernel",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "ipywidgets",
+    "numpy",
+    "torch",
+    "datasets",
+    "transformers",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.auto.modeling_auto",
+    "transformers.generation.utils",
+    "tokenizers",
+    "safetensors.torch",
+    "bitsandbytes",
+    "peft",
+    "trl",
+    "trl.trainer.sft_trainer",
+    "rapidfuzz.fuzz",
+    "datasketch",
+    "jinja2.sandbox",
+    "pydantic",
+    "rich",
+    "chatcontract.check",
+    "chatcontract.families",
+    "chatcontract.viewers",
+    "autograder.grading.inside.kernel",
+)
+RUNNER_IMPORTS = (
+    "nbclient",
+    "nbformat.v4",
+    "zmq.asyncio",
+    "jupyter_client.manager",
+    "autograder.grading.inside.runner",
+)
+
+
+class WorkshopError(RuntimeError):
+    """A warm process did not start, or ended; the message holds its last words."""
+
+
+class Workshop:
+    """Starts both processes, hands out kernels and runners, and ends everything on `close`."""
+
+    def __init__(self, *, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.wire = Path(tempfile.mkdtemp(prefix="cc-", dir=_scratch()))
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._deposits: dict[str, socket.socket] = {}
+        self._logs: dict[str, Path] = {}
+        self._lock = threading.Lock()
+        for kind, imports in (("kernel", KERNEL_IMPORTS), ("runner", RUNNER_IMPORTS)):
+            self._launch(kind, imports)
+        try:
+            for kind in ("runner", "kernel"):
+                self._await(kind, progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def _launch(self, kind: str, imports: tuple[str, ...]) -> None:
+        ours, theirs = socket.socketpair()
+        program = ["-m", "autograder.grading.inside.warm", kind, sandbox.WIRE, str(theirs.fileno()), *imports]
+        self._logs[kind] = self.wire.with_name(f"{self.wire.name}.{kind}.log")
+        with theirs, self._logs[kind].open("wb") as log:
+            self._processes[kind] = subprocess.Popen(
+                sandbox.command(self.wire, program, models=cache_root()),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        self._deposits[kind] = ours
+
+    def _await(self, kind: str, progress: Callable[[str], None]) -> None:
+        deposits = self._deposits[kind]
+        deposits.settimeout(300)
+        while True:
+            said = deposits.recv(64)
+            if not said:
+                last = self._logs[kind].read_text(errors="replace").strip().splitlines()[-1:]
+                raise WorkshopError(f"the warm {kind} process ended while it started: {' '.join(last)}")
+            progress(kind)
+            if said.endswith(b"+"):
+                return
+
+    def alive(self) -> bool:
+        """Whether both warm processes still run."""
+        return all(process.poll() is None for process in self._processes.values())
+
+    def deposit(self, kind: str) -> socket.socket:
+        """A channel to the next child of this kind; the other end waits in the warm process.
+
+        Raises:
+            WorkshopError: the warm process is gone.
+        """
+        ours, theirs = socket.socketpair()
+        deposits = self._deposits[kind]
+        try:
+            with theirs:
+                socket.send_fds(deposits, [b"d"], [theirs.fileno()])
+            deposits.settimeout(30)
+            if deposits.recv(1) != b"+":
+                raise ConnectionError
+        except OSError as error:
+            ours.close()
+            raise WorkshopError(f"the warm {kind} process is gone") from error
+        return ours
+
+    def start_runner(self, job: str) -> socket.socket:
+        """A new runner for a job; the channel on which it takes its task."""
+        channel = self.deposit("runner")
+        ask_warm(self.wire, "runner", do="start", job=job, memory=4 << 30, processes=64)
+        return channel
+
+    def end(self, kind: str) -> dict[str, Any]:
+        """End the child of this kind with everything it started, and say what it used and left."""
+        return ask_warm(self.wire, kind, do="end")
+
+    def state(self, kind: str) -> dict[str, Any]:
+        """Whether the child of this kind lives, and what it was killed for."""
+        return ask_warm(self.wire, kind, do="poll")
+
+    def open_job(self, job: str, files: dict[str, bytes]) -> Path:
+        """A job's folder, with what the student's folder is to hold."""
+        folder = self.wire / job
+        (folder / "files").mkdir(parents=True)
+        for name, content in files.items():
+            target = folder / "files" / Path(name).name
+            target.write_bytes(content)
+        return folder
+
+    def close_job(self, job: str) -> None:
+        """Remove a job's folder."""
+        shutil.rmtree(self.wire / job, ignore_errors=True)
+
+    def close(self) -> None:
+        """End both processes; everything in their sandboxes ends with them."""
+        for deposits in self._deposits.values():
+            deposits.close()
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2)
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.wire, ignore_errors=True)
+        for log in self._logs.values():
+            log.unlink(missing_ok=True)
+
+
+def _scratch() -> str:
+    """A folder with a short path: the name of a Unix socket has 107 bytes at most."""
+    chosen = tempfile.gettempdir()
+    return chosen if len(chosen) < 60 else "/tmp" if os.access("/tmp", os.W_OK) else chosen
