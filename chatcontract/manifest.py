@@ -68,6 +68,31 @@ def run_manifest(
     }
 
 
+def prompt_record(
+    tokenizer: PreTrainedTokenizerBase, probes: Iterable[list[dict[str, str]]]
+) -> dict[str, Any]:
+    """What decides the prompts of a deployment, and the prompts of some chats: for `viewers.drift_view`.
+
+    Args:
+        tokenizer: of the training run, or loaded from a served folder.
+        probes: chats up to the question.
+
+    Returns:
+        "template": the chat template, "special": id by special token and by its office ("eos" and so on),
+        "ids": one list per probe, with the generation prompt.
+    """
+    offices = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    tokens = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    return {
+        "template": tokenizer.chat_template,
+        "special": {**{name: one for name, one in offices.items() if one is not None}, **dict(tokens)},
+        "ids": [
+            list(tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"])
+            for chat in probes
+        ],
+    }
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chatcontract.viewers.blind import BlindView
     from chatcontract.viewers.chat import chat_roles, chat_view, text_view
     from chatcontract.viewers.comparison import CompareView, FormatsView, compare, first_difference, formats
+    from chatcontract.viewers.drift import DriftView, drift_view
     from chatcontract.viewers.funnel import FunnelView, funnel_view
     from chatcontract.viewers.mask import MaskView, mask_view
     from chatcontract.viewers.mask_data import MaskDataView, mask_data_view
@@ -36,6 +37,8 @@ _HOME = {
     "compare": "comparison",
     "first_difference": "comparison",
     "formats": "comparison",
+    "DriftView": "drift",
+    "drift_view": "drift",
     "FunnelView": "funnel",
     "funnel_view": "funnel",
     "RowView": "row",
@@ -60,6 +63,7 @@ __all__ = [
     "AnswersView",
     "BlindView",
     "CompareView",
+    "DriftView",
     "FormatsView",
     "FunnelView",
     "MaskDataView",
@@ -76,6 +80,7 @@ __all__ = [
     "chat_view",
     "compare",
     "compare_answers",
+    "drift_view",
     "first_difference",
     "formats",
     "funnel_view",
