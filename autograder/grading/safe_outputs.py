@@ -1,0 +1,252 @@
+"""Makes a student's notebook safe to look at: in the formgrader, in nbgrader's feedback and in ours."""
+
+import base64
+import binascii
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import bleach  # type: ignore[import-untyped]
+from bleach.css_sanitizer import CSSSanitizer  # type: ignore[import-untyped]
+from bs4 import BeautifulSoup
+from nbformat import NotebookNode
+from nbformat.corpus.words import generate_corpus_id
+from nbformat.v4 import new_output
+
+TEXT_LIMIT = 20_000
+CELL_TEXT_LIMIT = 50_000
+HTML_LIMIT = 300_000
+IMAGE_LIMIT = 1_500_000
+NOTEBOOK_IMAGE_LIMIT = 6_000_000
+OUTPUTS_PER_CELL = 50
+
+IMAGES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
+_TAGS = """
+a abbr b blockquote br caption code col colgroup dd details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6
+hr i img kbd li mark ol p pre s samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var
+"""
+# Elements whose content is no text for a reader.
+_WITH_CONTENT = [
+    "script",
+    "style",
+    "template",
+    "iframe",
+    "object",
+    "svg",
+    "math",
+    "noscript",
+    "form",
+    "title",
+]
+_ATTRIBUTES = frozenset(
+    {"align", "class", "colspan", "dir", "lang", "open", "rowspan", "scope", "style", "title"}
+)
+# Colours and spacing; nothing that moves, covers or fetches.
+_STYLES = """
+background-color border border-bottom border-collapse border-color border-left border-radius border-right
+border-style border-top border-width color font-family font-size font-style font-weight line-height
+overflow-wrap padding padding-bottom padding-left padding-right padding-top text-align text-decoration
+vertical-align white-space word-break
+"""
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)"  # operating system commands: titles, links
+    r"|\x1b[PX^_].*?(?:\x1b\\|$)"  # device strings
+    r"|\x1b\[[0-?]*[ -/]*[@-~]?|\x9b[0-?]*[ -/]*[@-~]"  # colours and cursor movements
+    r"|\x1b.?",
+    re.DOTALL,
+)
+# All control characters but tab and newline, and the marks that reverse the direction of what follows.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_TAG_START = re.compile(r"<(?=[A-Za-z/!?])")
+_WORD_JOINER = "\u2060"
+
+
+def plain_text(value: object, limit: int = TEXT_LIMIT) -> str:
+    """Text without terminal escapes and control characters, cut at `limit` characters with a note."""
+    text = "".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    cut = text[: 4 * limit]
+    cut = _CONTROLS.sub("", _ESCAPES.sub("", cut.replace("\r\n", "\n").replace("\r", "\n")))
+    if len(text) <= limit or (len(text) <= 4 * limit and len(cut) <= limit):
+        return cut
+    return f"{cut[:limit]}\n… cut here: {len(text):,} characters in all."
+
+
+def without_html(markdown: str) -> str:
+    """Markdown in which no HTML tag starts and no image is fetched; it reads the same.
+
+    An invisible character behind each `<` that would start a tag keeps it text, in code as in prose. The same
+    character parts the `![` of an image; images that the cell itself holds are kept.
+    """
+    markdown = _CONTROLS.sub("", markdown)
+    markdown = _TAG_START.sub(f"<{_WORD_JOINER}", markdown)
+    return re.sub(r"!\[(?![^\[\]]*\]\(attachment:[\w .-]+\))", f"!{_WORD_JOINER}[", markdown)
+
+
+def _allowed(tag: str, name: str, value: str) -> bool:
+    if tag == "a" and name == "href":
+        return value.startswith(("https://", "http://", "#"))
+    if tag == "img":
+        kinds = "|".join(IMAGES)
+        return name in ("alt", "width", "height") or (
+            name == "src" and re.match(rf"data:({kinds});base64,[A-Za-z0-9+/=\s]*$", value) is not None
+        )
+    return name in _ATTRIBUTES
+
+
+_cleaner = bleach.Cleaner(
+    tags=frozenset(_TAGS.split()),
+    attributes=_allowed,
+    protocols=frozenset({"data", "http", "https"}),
+    strip=True,
+    css_sanitizer=CSSSanitizer(allowed_css_properties=frozenset(_STYLES.split())),
+)
+
+
+def safe_html(html: str) -> str:
+    """HTML without scripts, event handlers, remote images, frames, forms or styles that move things."""
+    soup = BeautifulSoup(_CONTROLS.sub("", html), "html.parser")
+    for element in soup.find_all(_WITH_CONTENT):
+        element.decompose()
+    for image in soup.find_all("img"):
+        if not _allowed("img", "src", str(image.get("src", ""))):
+            image.replace_with("[image not shown]")
+    return str(_cleaner.clean(str(soup)))
+
+
+class _Allowance:
+    """How many bytes of images a notebook may still show."""
+
+    def __init__(self) -> None:
+        self.left = NOTEBOOK_IMAGE_LIMIT
+
+    def take(self, kind: str, data: object) -> str | None:
+        """The picture in base64 if it is one and fits, else None."""
+        text = "".join(map(str, data)) if isinstance(data, list | tuple) else str(data)
+        if len(text) > min(IMAGE_LIMIT, self.left):
+            return None
+        try:
+            raw = base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        if not raw.startswith(IMAGES[kind]):
+            return None
+        self.left -= len(text)
+        return base64.b64encode(raw).decode("ascii")
+
+
+def _safe_data(data: Mapping[str, Any], images: _Allowance) -> dict[str, str]:
+    kept: dict[str, str] = {}
+    for kind in IMAGES:
+        if kind in data:
+            picture = images.take(kind, data[kind])
+            if picture is None:
+                return {"text/plain": "An image was here; it is too large, or it is none."}
+            kept[kind] = picture
+    html = data.get("text/html")
+    if html is not None:
+        html = "".join(map(str, html)) if isinstance(html, list | tuple) else str(html)
+        if len(html) <= HTML_LIMIT:
+            kept["text/html"] = safe_html(html)
+    fallback = next(
+        (data[kind] for kind in ("text/plain", "text/markdown", "text/latex") if kind in data), None
+    )
+    if fallback is not None:
+        kept["text/plain"] = plain_text(fallback)
+    return kept or {"text/plain": "An output was here that this page does not show."}
+
+
+def safe_outputs(outputs: object, images: _Allowance | None = None) -> list[NotebookNode]:
+    """What a page may show of one cell's outputs: text, cleaned HTML, small PNG and JPEG images.
+
+    Everything else goes: JavaScript, SVG, widgets, LaTeX and Markdown as such, terminal escapes, metadata.
+    """
+    images = images or _Allowance()
+    items = [output for output in outputs if isinstance(output, Mapping)] if isinstance(outputs, list) else []
+    safe: list[NotebookNode] = []
+    left = CELL_TEXT_LIMIT
+    for output in items[:OUTPUTS_PER_CELL]:
+        kind = output.get("output_type")
+        if kind == "stream":
+            name = "stderr" if output.get("name") == "stderr" else "stdout"
+            new = new_output(
+                "stream", name=name, text=plain_text(output.get("text", ""), min(left, TEXT_LIMIT))
+            )
+            left -= len(new.text)
+        elif kind == "error":
+            lines = output.get("traceback")
+            text = plain_text(
+                "\n".join(map(str, lines)) if isinstance(lines, list) else "", min(left, TEXT_LIMIT)
+            )
+            left -= len(text)
+            new = new_output(
+                "error",
+                ename=plain_text(output.get("ename", ""), 200),
+                evalue=plain_text(output.get("evalue", ""), 2000),
+                traceback=text.split("\n"),
+            )
+        elif kind in ("display_data", "execute_result"):
+            data = output.get("data")
+            new = new_output(
+                "display_data", data=_safe_data(data if isinstance(data, Mapping) else {}, images)
+            )
+            left -= len(new.data.get("text/plain", ""))
+        else:
+            continue
+        safe.append(new)
+        if left <= 0:
+            break
+    if len(items) > len(safe):
+        safe.append(
+            new_output(
+                "stream", name="stdout", text=f"… {len(items) - len(safe)} further outputs are not shown.\n"
+            )
+        )
+    return safe
+
+
+def _safe_attachments(attachments: object, images: _Allowance) -> dict[str, dict[str, str]]:
+    kept: dict[str, dict[str, str]] = {}
+    for name, data in attachments.items() if isinstance(attachments, Mapping) else ():
+        if not re.fullmatch(r"[\w .-]{1,100}", str(name)) or not isinstance(data, Mapping):
+            continue
+        for kind in IMAGES:
+            if kind in data and (picture := images.take(kind, data[kind])) is not None:
+                kept[str(name)] = {kind: picture}
+    return kept
+
+
+def make_safe(notebook: NotebookNode, released: NotebookNode) -> None:
+    """Clean, in place, everything in a notebook that the student or the student's code wrote.
+
+    Text cells of the course that hold their released text stay as they are. Metadata is the course's own: a
+    student's could carry widget states, class names and titles into a page.
+
+    Args:
+        notebook: nbformat 4.5.
+        released: the lab as students get it.
+    """
+    official = {cell.id: cell for cell in released.cells}
+    images = _Allowance()
+    notebook.metadata = copy.deepcopy(released.metadata)
+    seen: set[str] = set()
+    for cell in notebook.cells:
+        own = official.get(cell.get("id", ""))
+        if own is None or cell.id in seen:
+            cell.id = generate_corpus_id()
+        seen.add(cell.id)
+        cell.metadata = copy.deepcopy(own.metadata) if own is not None else NotebookNode()
+        if cell.cell_type == "code":
+            cell.source = _CONTROLS.sub("", cell.source)
+            cell.outputs = safe_outputs(cell.get("outputs"), images)
+            cell.execution_count = None
+            continue
+        cell.cell_type = "markdown"  # a raw cell may be passed through as HTML
+        attachments = cell.pop("attachments", None)
+        if own is not None and own.cell_type == "markdown" and own.source == cell.source:
+            attachments = own.get("attachments")
+        else:
+            cell.source = without_html(cell.source)
+            attachments = _safe_attachments(attachments, images)
+        if attachments:
+            cell.attachments = attachments
