@@ -85,6 +85,55 @@ def judge(
     raise typer.Exit(reveal(labs or [], reveal_cases))
 
 
+@app.command()
+def grade(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Folder or zip of hand-ins; without it, the bundled sample class."),
+    ] = None,
+    labs: Annotated[
+        list[str] | None, typer.Option("--lab", metavar="LAB", help="Such as 06 or qlora; default: all.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Submissions at a time on this machine.")] = 2,
+    seed_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The class's secret; created on first use.")
+    ] = None,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that one cell may take.")] = 60.0,
+    memory: Annotated[float, typer.Option(min=0.1, help="GB that one submission may use.")] = 3.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Judge only what changed.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://10.0.0.1:8786.")
+    ] = None,
+    db: Annotated[str | None, typer.Option(metavar="URL", help="Gradebook; default: gradebook.db.")] = None,
+    course: Annotated[
+        Path, typer.Option(metavar="DIR", help="Course whose gradebook is written; default: this one.")
+    ] = ROOT,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Go on where student code cannot be isolated.")
+    ] = False,
+    feedback: Annotated[bool, typer.Option(help="Write a page for every student.")] = True,
+) -> None:
+    """Grade a class: gradebook, feedback, tables and a report; every hand-in gets a status."""
+    from autograder.grading.grade import Options
+    from autograder.grading.grade import main as run_grade
+    from autograder.grading.job import Limits
+
+    limits = Limits(cell_seconds=time_limit, total_seconds=15 * time_limit, memory=int(memory * 1e9))
+    options = Options(
+        course=course.resolve(),
+        labs=tuple(labs or ()),
+        workers=workers,
+        seed_file=seed_file,
+        limits=limits,
+        resume=resume,
+        scheduler=scheduler,
+        db=db,
+        unsafe=unsafe,
+        feedback=feedback,
+    )
+    raise typer.Exit(run_grade(path, options))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run the linters, the type checker and the test suite; further options go to pytest."""

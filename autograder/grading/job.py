@@ -1,6 +1,7 @@
 """Grades one submission: the job that runs on a worker of this machine or of a Dask cluster, unchanged."""
 
 import contextlib
+import datetime
 import hashlib
 import json
 import secrets
@@ -38,13 +39,16 @@ LARGEST_RESULT = 12 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use: seconds a cell, seconds in all, bytes of memory, bytes of disk, processes."""
+    """What one submission may use: seconds a cell and in all, bytes of memory and of disk, processes."""
 
     cell_seconds: float = 60.0
     total_seconds: float = 900.0
     memory: int = 3 << 30
     disk: int = 64 << 20
     processes: int = 64
+
+
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,10 @@ class Job:
 
     prepared: Prepared
     seed: Seed
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     files: dict[str, bytes] = field(default_factory=dict)
     cause: str = ""
+    submitted_at: datetime.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class TestCell:
 
 
 def test_cells(cells: Sequence[dict[str, Any]]) -> tuple[list[TestCell], list[CellGrade]]:
-    """The test cells of a notebook that the judge knows, and verdicts for graded cells that a person reads."""
+    """The test cells that the judge knows, and verdicts for graded cells that a person reads."""
     tests, by_hand = [], []
     for index, cell in enumerate(cells):
         settings = cell["metadata"].get("nbgrader", {})
@@ -119,9 +124,19 @@ class _Grading:
                 while not self.report:
                     event = frames.receive(runner, max(1.0, deadline - time.monotonic()), LARGEST_RESULT)
                     self._on(event)
-                    frames.send(runner, {})
-        except (frames.Silence, frames.Closed, frames.BadFrame, BrokenPipeError, KeyError, TypeError) as error:
-            self.flags.append(f"the runner was lost ({type(error).__name__}); what was judged before it counts")
+                    if not self.report:
+                        frames.send(runner, {})
+        except (
+            frames.Silence,
+            frames.Closed,
+            frames.BadFrame,
+            BrokenPipeError,
+            KeyError,
+            TypeError,
+        ) as error:
+            self.flags.append(
+                f"the runner was lost ({type(error).__name__}); what was judged before it counts"
+            )
         finally:
             began = time.monotonic()
             self._end_kernel()
@@ -282,6 +297,7 @@ def grade(job: Job, workshop: Workshop) -> Result:
         seconds={name: round(value, 4) for name, value in seconds.items()},
         peak_memory=run.peak,
         cause=job.cause,
+        submitted_at=job.submitted_at,
     )
 
 
@@ -323,7 +339,7 @@ def _network(notebook: dict[str, Any]) -> list[str]:
 
 @cache
 def grader_version(root: Path = ROOT) -> str:
-    """A hash of everything that decides marks: the grader, the checks, the faults and the package they use."""
+    """A hash of what decides marks: the grader, the checks, the faults and the package they use."""
     digest = hashlib.sha256()
     for folder in ("autograder", "chatcontract", "assets/checks"):
         for path in sorted((root / folder).rglob("*")):
@@ -334,7 +350,7 @@ def grader_version(root: Path = ROOT) -> str:
 
 
 def cause(prepared: Prepared, files: dict[str, bytes], seed: Seed, limits: Limits, root: Path = ROOT) -> str:
-    """By what a verdict is recognised as still valid: the hand-in as prepared, the lab, the grader, the seed."""
+    """What a verdict depends on: the hand-in as prepared, the lab, the grader, the seed, the limits."""
     digest = hashlib.sha256(grader_version(root).encode())
     digest.update(hashlib.sha256(seed.key).digest())
     digest.update(repr(limits).encode())

@@ -1,8 +1,8 @@
 """Where student code runs: a bubblewrap sandbox with an allow-list of paths and no network.
 
-What the sandbox shows, all read-only: the system's libraries, this Python and its packages, `chatcontract`, the
-course's assets, and the grader's `inside` package. Not among it: solutions, the rest of the grader, the gradebook,
-the secret, other submissions, the real home. bubblewrap: https://github.com/containers/bubblewrap
+What the sandbox shows, all read-only: the system's libraries, this Python and its packages, `chatcontract`,
+the course's assets, and the grader's `inside` package. Not among it: solutions, the rest of the grader, the
+gradebook, the secret, other submissions, the real home. bubblewrap: https://github.com/containers/bubblewrap
 """
 
 import os
@@ -15,6 +15,15 @@ from pathlib import Path
 from autograder.labs import ROOT
 
 COURSE, VENV, MODELS, WIRE = "/opt/course", "/opt/venv", "/opt/models", "/wire"
+# What students have themselves, and the empty packages around `inside`.
+_COURSE_FILES = (
+    "chatcontract",
+    "assets",
+    "course.py",
+    "pyproject.toml",
+    "autograder/__init__.py",
+    "autograder/grading/__init__.py",
+)
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin")
 _SETTINGS = (
     "ld.so.cache",
@@ -28,8 +37,11 @@ _SETTINGS = (
 )
 
 
+_RISK = "Without isolation a submission can read the gradebook, the seed and other submissions"
+
+
 class NoSandbox(RuntimeError):
-    """This machine cannot isolate student code; the message says what is missing and what then does not hold."""
+    """This machine cannot isolate student code; the message says what is missing and what is then unsafe."""
 
 
 def command(wire: Path, program: list[str], *, models: Path | None = None) -> list[str]:
@@ -100,7 +112,7 @@ def _shown(models: Path | None) -> Iterator[tuple[str, str]]:
         yield str(base), sys.base_prefix
     if sys.prefix != sys.base_prefix:
         yield sys.prefix, VENV
-    for name in ("chatcontract", "assets", "autograder/__init__.py", "autograder/grading/__init__.py"):
+    for name in _COURSE_FILES:
         yield str(ROOT / name), f"{COURSE}/{name}"
     yield str(ROOT / "autograder/grading/inside"), f"{COURSE}/autograder/grading/inside"
     if models is not None and models.is_dir():
@@ -111,18 +123,16 @@ def require() -> None:
     """Probe the sandbox by running it.
 
     Raises:
-        NoSandbox: bubblewrap is missing, or the kernel refuses namespaces, one of them inside another included.
+        NoSandbox: bubblewrap is missing, or the kernel refuses namespaces, or some inside others.
     """
     if sys.platform != "linux":
         raise NoSandbox(
-            "Student code is isolated with Linux namespaces, and this is not Linux: grade in WSL2 or in a Linux "
-            "container (docs/grading.md says how). Without them a submission can read the gradebook, the seed and "
-            "other submissions"
+            "Student code is isolated with Linux namespaces, and this is not Linux: grade in WSL2 or in a "
+            f"Linux container (docs/grading.md says how). {_RISK}"
         )
     if shutil.which("bwrap") is None:
         raise NoSandbox(
-            "bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap). Without it a submission "
-            "can read the gradebook, the seed and other submissions"
+            f"bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap). {_RISK}"
         )
     words = command(Path("/tmp"), ["-c", _PROBE])
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=dict(os.environ))
@@ -130,7 +140,7 @@ def require() -> None:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise NoSandbox(
             f"bubblewrap cannot make namespaces here ({said}). In a container, start it with user namespaces "
-            "allowed (docs/grading.md). Without them a submission can read the gradebook, the seed and others"
+            f"allowed (docs/grading.md). {_RISK}"
         )
 
 

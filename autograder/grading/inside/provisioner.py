@@ -1,18 +1,20 @@
 """A Jupyter kernel provisioner that asks the warm process for a fork instead of starting Python anew.
 
-nbclient and everything else on jupyter_client run on it unchanged. The kernel spec below chooses it. (So does the
-environment variable JUPYTER_DEFAULT_PROVISIONER_NAME; jupyter_client ignores the configuration trait of that name.)
+nbclient and everything else on jupyter_client run on it unchanged. The kernel spec below chooses it, because
+jupyter_client ignores the trait default_provisioner_name. It is registered in the process that uses it and not
+as an entry point, which an installation without this package could not load.
 """
 
 import asyncio
 import os
 import socket
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.provisioning import KernelProvisionerBase
+from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
 
 from autograder.grading.inside import frames
 
@@ -28,6 +30,13 @@ KERNEL_SPEC = KernelSpec(
     language="python",
     metadata={"kernel_provisioner": {"provisioner_name": NAME}},
 )
+
+
+def register() -> None:
+    """Let this process's jupyter_client find the provisioner by its name."""
+    known = KernelProvisionerFactory.instance().provisioners
+    place = f"{__name__}:{WarmProvisioner.__name__}"
+    known[NAME] = EntryPoint(NAME, place, KernelProvisionerFactory.GROUP_NAME)
 
 
 class WarmProcessError(RuntimeError):

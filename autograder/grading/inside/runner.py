@@ -1,8 +1,8 @@
 """Executes one submission with nbclient, in a process that is thrown away afterwards.
 
 The side that talks to a student's kernel is the weak one: what the kernel sends is the student's choice. So
-this process holds no case, no points, no gradebook and no secret, it lives in a sandbox of its own, and what it
-sends on is read as untrusted data.
+this process holds no case, no points, no gradebook and no secret, it lives in a sandbox of its own, and what
+it sends on is read as untrusted data.
 """
 
 import asyncio
@@ -211,6 +211,7 @@ def become_runner(channel: socket.socket, wire: Path, request: dict[str, Any]) -
         provisioner.JOB: request["job"],
         "JUPYTER_RUNTIME_DIR": "/tmp",
     }
+    provisioner.register()
     task = frames.receive(channel, 60.0)
     # Sockets of this context refuse a message that is longer, before it is read into memory.
     zmq.asyncio.Context.instance().setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)

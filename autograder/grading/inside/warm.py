@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,15 @@ class _Child:
     peak: int = 0
     killed_for: str = ""
     status: int | None = None
+
+
+@dataclass
+class _Ended:
+    """What the latest child used and left; whoever asks last still learns it."""
+
     left_behind: int = 0
-    known: set[int] = field(default_factory=set)
+    killed_for: str = ""
+    peak: int = 0
 
 
 class Warm:
@@ -53,6 +60,7 @@ class Warm:
         self.kind, self.wire, self.deposits = kind, wire, deposits
         self.deposited: socket.socket | None = None
         self.child: _Child | None = None
+        self.last = _Ended()
         self.others = set(_processes())
         self.selector = selectors.DefaultSelector()
         self.door = socket.socket(socket.AF_UNIX)
@@ -96,6 +104,7 @@ class Warm:
         self._finish()
         if self.deposited is None:
             return {"error": "no socket was deposited for this start"}
+        self.last = _Ended()
         self.others = set(_processes())
         reading, writing = os.pipe()
         outer = os.fork()
@@ -188,13 +197,12 @@ class Warm:
     def _do_end(self) -> dict[str, Any]:
         """Kill what runs; says how many processes the kernel would have left behind and what it used."""
         self._watch()
-        child = self.child
+        if self.child is not None:
+            mine = [p for p in _processes() if p not in self.others and p != self.child.outer]
+            left_behind = max(0, len(mine) - 1) if self._alive() else 0
+            self.last = _Ended(left_behind, self.child.killed_for, self.child.peak)
         self._finish()
-        return {
-            "left_behind": child.left_behind if child else 0,
-            "killed_for": child.killed_for if child else "",
-            "peak": child.peak if child else 0,
-        }
+        return asdict(self.last)
 
     def _alive(self) -> bool:
         return self.child is not None and self.child.status is None
@@ -212,7 +220,6 @@ class Warm:
         mine = [p for p in _processes() if p not in self.others and p != child.outer]
         used = sum(max(0, _anonymous(p) - child.own) for p in mine)
         child.peak = max(child.peak, used)
-        child.left_behind = max(0, len(mine) - 1)
         if used > child.memory:
             child.killed_for = "memory"
         elif len(mine) > child.processes:
