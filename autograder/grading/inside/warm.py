@@ -198,11 +198,20 @@ class Warm:
         """Kill what runs; says how many processes the kernel would have left behind and what it used."""
         self._watch()
         if self.child is not None:
-            mine = [p for p in _processes() if p not in self.others and p != self.child.outer]
-            left_behind = max(0, len(mine) - 1) if self._alive() else 0
+            left_behind = self._lingering() if self._alive() else 0
             self.last = _Ended(left_behind, self.child.killed_for, self.child.peak)
         self._finish()
         return asdict(self.last)
+
+    def _lingering(self) -> int:
+        """Processes beside the kernel that are still there after a moment in which honest ones end."""
+        for _ in range(10):
+            mine = [p for p in _processes() if p not in self.others]
+            count = len(mine) - 2
+            if count <= 0:
+                return 0
+            time.sleep(0.02)
+        return count
 
     def _alive(self) -> bool:
         return self.child is not None and self.child.status is None
