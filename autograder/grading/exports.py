@@ -51,8 +51,9 @@ def write_exports(results: Sequence[Result], course: Path, *, out: Path, db: str
     """Write grades.csv, statuses.csv, canvas.csv and moodle.csv; call it after `write_results`.
 
     Points are the gradebook's: marks that a person gave count, and a late penalty is taken off. A lab
-    without a grade is an empty cell, never a 0; what became of it stands in the column `status`. While a person still has to give points for a lab, its cells for
-    Canvas and Moodle are empty too, for half a grade would look like a whole one.
+    without a grade is an empty cell, never a 0; what became of it stands in the column `status`. While a
+    person still has to give points for a lab, its cells for Canvas and Moodle are empty too, for half a
+    grade would look like a whole one.
 
     Args:
         results: of one class.

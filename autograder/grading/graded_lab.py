@@ -1,5 +1,6 @@
 """The cells of a lab as nbgrader keeps them: points, checksums, released text, what each test judges."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +80,17 @@ class GradedLab:
     def points(self, grade_id: str) -> float:
         """What a graded cell is worth."""
         return float(self.graded[grade_id].metadata.nbgrader.points)
+
+    def section(self, grade_id: str) -> str:
+        """The heading under which the answer of a graded cell stands; empty where there is none."""
+        heading = ""
+        for cell in self.released.cells:
+            if cell.cell_type == "markdown":
+                found = re.findall(r"^#+ +(.+?)\s*$", cell.source, flags=re.MULTILINE)
+                heading = found[-1] if found else heading
+            if cell.metadata.get("nbgrader", {}).get("grade_id") == self.answers[grade_id]:
+                break
+        return heading
 
     @property
     def possible(self) -> float:
