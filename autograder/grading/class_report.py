@@ -17,11 +17,13 @@ from autograder.grading.gradebook import GRADED
 from autograder.grading.graded_lab import SOURCE, GradedLab, load_labs
 from autograder.grading.model import CellGrade, Result, Status
 from autograder.grading.safe_outputs import plain_text
-from autograder.grading.similar import SHORTEST, THRESHOLD, Pair, similar_pairs
+from autograder.grading.similar import SHORTEST, THRESHOLD, Group, Pair, groups_of, similar_pairs
 
 TEMPLATES = Path(__file__).parent / "templates"
 BINS = 10
-PAIRS_SHOWN = 40
+MARK_BY_HAND = "mark by hand"
+# What is most urgent stands first.
+KINDS = ("decide", "ask for it again", "look at it", MARK_BY_HAND)
 
 STATUS_WORDS = {
     Status.GRADED: "graded",
@@ -123,6 +125,25 @@ class Report:
     compared: int
     repairs: list[RepairRow]
 
+    @property
+    def urgent(self) -> list[Task]:
+        """What to do, the plain marking of written answers left out."""
+        return [task for task in self.tasks if task.kind != MARK_BY_HAND]
+
+    @property
+    def marking(self) -> dict[tuple[str, str], list[str]]:
+        """Who waits for points on written answers, by lab and cells."""
+        found: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for task in self.tasks:
+            if task.kind == MARK_BY_HAND:
+                found[task.lab, task.what].append(task.student)
+        return found
+
+    @property
+    def groups(self) -> list[Group]:
+        """The pairs joined to groups."""
+        return groups_of(self.pairs)
+
 
 def class_report(results: Sequence[Result], course: Path) -> Report:
     """Put the report together; text of students and from their files is cleaned, not yet escaped."""
@@ -135,7 +156,9 @@ def class_report(results: Sequence[Result], course: Path) -> Report:
         pairs += found
         compared += counted
     return Report(
-        tasks=[task for result in results for task in _tasks(result)],
+        tasks=sorted(
+            (task for result in results for task in _tasks(result)), key=lambda task: KINDS.index(task.kind)
+        ),
         labs=[_lab_row(name, by_lab[name]) for name in labs],
         exercises=[row for name, lab in labs.items() for row in _exercises(by_lab[name], lab)],
         faults=_faults(results, labs),
@@ -162,7 +185,7 @@ def _tasks(result: Result) -> list[Task]:
         tasks.append(task("ask for it again", result.reason or "The hand-in could not be read."))
     waiting = [grade.grade_id for grade in result.cells if grade.points is None]
     if waiting:
-        tasks.append(task("mark by hand", f"Give points in the formgrader: {', '.join(waiting)}."))
+        tasks.append(task(MARK_BY_HAND, ", ".join(waiting)))
     tasks += [task("look at it", flag) for flag in result.flags]
     return tasks
 
@@ -282,7 +305,6 @@ def _page(report: Report) -> str:
         words={status.value: word for status, word in STATUS_WORDS.items()},
         threshold=THRESHOLD,
         shortest=SHORTEST,
-        pairs_shown=PAIRS_SHOWN,
     )
 
 
@@ -290,7 +312,7 @@ def _number(value: float | None, unit: str = "") -> str:
     return "–" if value is None else f"{value:g}{unit}"
 
 
-def write_class_report(results: Sequence[Result], course: Path, *, out: Path) -> list[Path]:
+def write_report(results: Sequence[Result], course: Path, *, out: Path) -> list[Path]:
     """Write class_report.html and its tables class_report_*.csv.
 
     The page is for instructors: it names students. It needs no network, runs no script, and adapts to phones,

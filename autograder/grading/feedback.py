@@ -16,6 +16,7 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets.config import Config
 
 from autograder.atomic_write import write_atomically
+from autograder.bootstrap import BADGE_ID, BOOTSTRAP_ID
 from autograder.faults.registry import Fault, all_faults
 from autograder.grading.gradebook import GRADED, autograded_notebook, default_db, folder_name
 from autograder.grading.graded_lab import GradedLab, load_labs
@@ -102,6 +103,7 @@ class _Pages:
         settings.HTMLExporter.extra_template_basedirs = [str(formgrader / "templates"), str(TEMPLATES)]
         styles = formgrader / "static" / "node_modules" / "bootstrap" / "dist" / "css"
         settings.HTMLExporter.extra_template_paths = [str(styles), str(formgrader / "templates")]
+        settings.HTMLExporter.exclude_anchor_links = True
         settings.HTMLExporter.mathjax_url = ""
         settings.HTMLExporter.require_js_url = ""
         settings.HTMLExporter.jquery_url = ""
@@ -124,6 +126,7 @@ class _Pages:
 
     def graded(self, result: Result, lab: GradedLab, marks: Marks) -> str:
         notebook = autograded_notebook(result, lab)
+        notebook.cells = [cell for cell in notebook.cells if cell.id not in (BADGE_ID, BOOTSTRAP_ID)]
         for cell in notebook.cells:
             _set_mark(cell, lab, marks)
         notebook.cells.insert(0, new_markdown_cell(_summary(result, lab, marks, self.faults)))

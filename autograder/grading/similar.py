@@ -1,5 +1,6 @@
 """Pairs of students whose answers are nearly the same text: a hint for a person, never a verdict."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,49 @@ class Pair:
     alike: float
     to_solution: float
     characters: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Students of one lab of whom each is in a pair with another.
+
+    Attributes:
+        least, most: percent alike, over the group's pairs.
+        to_solution: of the member nearest to the instructor's solution, percent.
+    """
+
+    lab: str
+    students: tuple[str, ...]
+    least: float
+    most: float
+    to_solution: float
+
+
+def groups_of(pairs: Sequence[Pair]) -> list[Group]:
+    """Join pairs that share a student; the most alike groups first."""
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(key, key) != key:
+            key = parent[key]
+        return key
+
+    for pair in pairs:
+        parent[root((pair.lab, pair.one))] = root((pair.lab, pair.other))
+    members: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        members[root((pair.lab, pair.one))].append(pair)
+    groups = [
+        Group(
+            lab,
+            tuple(sorted({name for p in joined for name in (p.one, p.other)})),
+            min(p.alike for p in joined),
+            max(p.alike for p in joined),
+            max(p.to_solution for p in joined),
+        )
+        for (lab, _), joined in members.items()
+    ]
+    return sorted(groups, key=lambda g: (-g.most, -g.least, g.lab, g.students))
 
 
 def own_text(cells: dict[str, str], lab: GradedLab) -> str:
