@@ -1,6 +1,7 @@
 """Lab 07's reference answers: the worked examples, scipy's interval, numpy's percentile, real prompts."""
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from autograder.checks.reference import reference
 from autograder.faults.registry import alternatives_of, faults_of
 from chatcontract.experiments import saved_results
 from chatcontract.experiments import serving as deployments
+from chatcontract.families import FAMILIES, family
 from chatcontract.models import load_tokenizer
 
 LAB = "07_serving"
@@ -189,6 +191,64 @@ def test_a_shortened_thread_keeps_evidence_and_question_within_the_budget(roles,
     history = [i for i in kept if messages[i]["role"] != "system"]
     assert not shorter["dropped"] or max(shorter["dropped"]) < min(history), "the oldest go first"
     assert not shorter["dropped"] or messages[min(history)]["role"] == "user", "exchanges stay whole"
+
+
+# The optional section: a fingerprint, and a second engine
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_fingerprint_changes_with_what_decides_the_prompt_and_with_nothing_else(name):
+    shape = family(name)
+    same = {
+        "template": shape.training_template,
+        "special_ids": {"a": 1, "b": 2},
+        "stop_ids": [2, 0],
+        "adds_special_tokens": False,
+    }
+    fingerprint = reference(LAB, "template_fingerprint")
+    mine = fingerprint(same)
+    assert re.fullmatch("[0-9a-f]{64}", mine)
+    for change in (
+        {"template": shape.serving_template},
+        {"template": shape.training_template.replace("\n", "\r\n")},
+        {"special_ids": {"b": 2, "a": 1}},
+        {"stop_ids": [0, 2]},
+        {"port": 8000, "saved": "today"},
+    ):
+        assert fingerprint({**same, **change}) == mine, change
+    for change in (
+        {"template": shape.training_template.replace("message", "massage")},
+        {"special_ids": {"a": 2, "b": 1}},
+        {"stop_ids": [2]},
+        {"adds_special_tokens": True},
+    ):
+        assert fingerprint({**same, **change}) != mine, change
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_second_engine_renders_what_is_served_and_refuses_the_training_markers(name):
+    minijinja = pytest.importorskip("minijinja")
+
+    def raise_exception(message):
+        raise ValueError(message)
+
+    shape = family(name)
+    chat = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "Where?"},
+    ]
+    if name == "alpaca":  # holds one instruction
+        chat = chat[:1]
+    engine = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
+    engine.add_function("raise_exception", raise_exception)
+    expected = load_tokenizer("nano").apply_chat_template(
+        chat, chat_template=shape.serving_template, add_generation_prompt=True, tokenize=False
+    )
+    given = {"messages": chat, "add_generation_prompt": True}
+    assert engine.render_str(shape.serving_template, **given) == expected
+    with pytest.raises(minijinja.TemplateError, match="unknown statement generation"):
+        engine.render_str(shape.training_template, **given)
 
 
 # The catalogue
