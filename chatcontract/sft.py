@@ -290,6 +290,9 @@ def resumable(
     kernel holds one that has moved. Checkpoints of which neither can be said are removed. A run that goes on
     ends with the same figures as one that was never stopped. The arguments are `run_callback`'s.
     """
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # the picture shows what it would print at every step
     run, folder = _identity(trainer), Path(trainer.args.output_dir)
     moving = {name: one for name, one in trainer.model.named_parameters() if one.requires_grad}
     start = _STARTS.setdefault(trainer, {name: one.detach().clone() for name, one in moving.items()})

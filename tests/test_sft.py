@@ -188,6 +188,9 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_figures(
     same(followed(trainer), whole)
     said = capsys.readouterr().out
     assert ("Going on after step 6" in said) is (step == 7)
+    assert "{'loss'" not in said, "the picture shows the losses"
+    same(followed(trainer_for(llama, tokenizer, tmp_path / "stopped")), whole)
+    assert "Going on after step 8" in capsys.readouterr().out, "a finished run is not trained again"
     assert [point[0] for point in whole[0]] == list(range(1, 9))
 
 
