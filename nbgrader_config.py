@@ -32,6 +32,18 @@ c.ClearSolutions.text_stub = "Write your answer here."
 c.Execute.timeout = 300
 c.Execute.on_notebook_start = skip_while_grading
 
+# `nbgrader autograde` and the formgrader's button give the verdict of `course.py grade`: JudgedExecute stands
+# in for Execute, runs a submission in the sandbox and asks its functions from outside. The rest is as it was.
+c.Autograde.autograde_preprocessors = [
+    "autograder.grading.preprocessor.JudgedExecute",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+
 # Stock nbgrader gives 0 points to a test cell that wrote anything to stderr, and a warning or a progress bar
 # does. Drop stderr before scoring; a failed test is an error output, not stderr. `nbgrader validate` has no
 # such setting and still reports the cell.

@@ -151,8 +151,8 @@ def _seed(options: Options, console: Console) -> Seed:
     if not path.exists() and "CHATCONTRACT_SEED_FILE" not in os.environ:
         create(path)
         console.print(
-            f"Wrote the class's secret to {path}. Private cases come from it: keep it out of version "
-            "control, keep it for the whole course (another seed gives other cases, and marks may change), and take a "
+            f"Wrote the class's secret to {path}. Private cases come from it: keep it out of version control "
+            "and keep it for the whole course (another seed gives other cases, and marks may change); take a "
             "new one for the next class."
         )
     if options.seed_file is not None:

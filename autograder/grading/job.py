@@ -95,6 +95,18 @@ def test_cells(cells: Sequence[dict[str, Any]]) -> tuple[list[TestCell], list[Ce
     return tests, by_hand
 
 
+def is_judged(cells: Sequence[dict[str, Any]]) -> bool:
+    """Whether the judge gives all points of a notebook that no person has to give."""
+    automatic = {
+        cell["metadata"]["nbgrader"]["grade_id"]
+        for cell in cells
+        if cell["metadata"].get("nbgrader", {}).get("grade")
+        and not cell["metadata"]["nbgrader"].get("solution")
+        and cell["cell_type"] == "code"
+    }
+    return bool(automatic) and automatic == {test.grade_id for test in test_cells(cells)[0]}
+
+
 class _Grading:
     """The grader's side of one run: answers the runner's events, asks the kernel, keeps the verdicts."""
 

@@ -1,4 +1,8 @@
-"""Answers questions about a student's functions: a thread of the kernel, a forked child for each question.
+"""Answers questions about a student's functions: a process forked where a question belongs, and one a call.
+
+At each graded cell the grader asks the kernel for a fork of itself, which keeps the notebook as it is there. Such
+a fork answers questions on a channel of its own, and forks once more for the calls, so that a call can neither
+end it nor change it. What a question asks for thus never has to reach the kernel while cells still run.
 
 A question names a function and gives arguments. What comes back is what the call did, as plain data. There is
 nothing here worth stealing: the asking side holds the expected outcomes and the points.
@@ -11,20 +15,42 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from autograder.grading.inside.frames import BadFrame, Closed, decode, encode, receive
 from chatcontract.check.outcome import Outcome, call
 
 LARGEST_ANSWER = 4 * 1024 * 1024
-# A crash or a time-out costs a new child; a function that does it again and again has answered.
-MOST_RESTARTS = 3
+# After so many calls without an end the rest of an exercise is not run.
+MOST_STUCK = 2
+HELD = b"+"
 
 
 def start(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> None:
-    """Answer on `channel` from a thread of its own, for as long as this process lives."""
-    threading.Thread(target=_serve, args=(channel, namespace), daemon=True).start()
+    """Make forks for the grader from a thread of its own, for as long as this process lives.
+
+    Args:
+        channel: where the grader sends one byte and the channel of a new fork, and takes `HELD` for it.
+        namespace: gives the names that the notebook has defined.
+    """
+    threading.Thread(target=_hold, args=(channel, namespace), daemon=True).start()
+
+
+def _hold(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> None:
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        if not data or not descriptors:
+            return
+        with socket.socket(fileno=descriptors[0]) as questions:
+            if os.fork() == 0:
+                try:
+                    os.setpgid(0, 0)
+                    channel.close()
+                    _serve(questions, namespace)
+                finally:
+                    os._exit(0)
+        channel.sendall(HELD)
 
 
 def _serve(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> None:
@@ -37,29 +63,34 @@ def _serve(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> N
             return
 
 
-def _replies(question: dict[str, Any], namespace: Callable[[], dict[str, Any]]) -> Any:
+def _replies(question: dict[str, Any], namespace: Callable[[], dict[str, Any]]) -> Iterator[bytes]:
     """One frame a case, in order."""
     cases, nonce, limit = question["cases"], question["nonce"], question["seconds"]
-    position, restarts = 0, 0
+    position = stuck = 0
     while position < len(cases):
+        if stuck >= MOST_STUCK:
+            yield _trouble(nonce, position, "time: not run, because earlier cases did not end")
+            position += 1
+            continue
         pid, pipe = _fork(question, position, namespace)
         try:
-            while position < len(cases):
+            while position < len(cases) and stuck < MOST_STUCK:
                 frame = _read_frame(pipe, limit)
                 if isinstance(frame, str):
-                    yield encode(
-                        {"nonce": nonce, "index": position, "outcome": {"trouble": frame, "value": None}}
-                    )
+                    stuck += frame.startswith("time")
+                    yield _trouble(nonce, position, frame)
                     position += 1
                     break
+                stuck += decode(frame[4:])["outcome"].get("trouble", "").startswith("time")
                 yield frame
                 position += 1
         finally:
             os.close(pipe)
             _end(pid)
-        restarts += 1
-        if restarts > MOST_RESTARTS:
-            limit = min(limit, 1.0)
+
+
+def _trouble(nonce: str, index: int, words: str) -> bytes:
+    return encode({"nonce": nonce, "index": index, "outcome": {"trouble": words, "value": None}})
 
 
 def _fork(
@@ -95,8 +126,7 @@ def _answer(question: dict[str, Any], position: int, names: dict[str, Any], writ
         data["message"] = outcome.message[:2000]
         frame = encode({"nonce": question["nonce"], "index": index, "outcome": data})
         if len(frame) > LARGEST_ANSWER:
-            trouble = {"trouble": "type: the result is larger than 4 MB", "value": None}
-            frame = encode({"nonce": question["nonce"], "index": index, "outcome": trouble})
+            frame = _trouble(question["nonce"], index, "type: the result is larger than 4 MB")
         while frame:
             frame = frame[os.write(writing, frame) :]
 
@@ -121,8 +151,8 @@ def _read_frame(pipe: int, limit: float) -> bytes | str:
                 return "crash: the call disturbed the channel of its answers"
             wanted += length
     try:
-        decode(bytes(frame[4:]))
-    except BadFrame:
+        decode(bytes(frame[4:]))["outcome"].get("trouble", "").startswith("time")
+    except (BadFrame, LookupError, TypeError, AttributeError):
         return "crash: the call disturbed the channel of its answers"
     return bytes(frame)
 

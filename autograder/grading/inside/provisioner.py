@@ -1,8 +1,8 @@
 """A Jupyter kernel provisioner that asks the warm process for a fork instead of starting Python anew.
 
 nbclient and everything else on jupyter_client run on it unchanged. The kernel spec below chooses it, because
-jupyter_client ignores the trait default_provisioner_name. It is registered in the process that uses it and not
-as an entry point, which an installation without this package could not load.
+jupyter_client ignores the trait default_provisioner_name. It is registered in the process that uses it and
+not as an entry point, which an installation without this package could not load.
 """
 
 import asyncio
