@@ -77,10 +77,10 @@ def align(lab: Official, notebook: dict[str, Any]) -> Alignment:
     """Match the cells of a cleaned notebook (see autograder.grading.reading.clean) with the lab's."""
     found = Alignment([HandedCell(i, c, compact(c["source"])) for i, c in enumerate(notebook["cells"])])
     for cell in found.cells:
-        target = _named(lab, cell)
+        named = _named(lab, cell)
         # A second copy of the lab's own code, changed, is the student's.
-        if target and not (target.role is Role.OPEN and found.claims[target.position]):
-            found.claim(cell, target)
+        if named and not (named.role is Role.OPEN and found.claims[named.position]):
+            found.claim(cell, named)
     _match_texts(lab, found)
     _match_tests(lab, found)
     _match_similar(lab, found)

@@ -30,6 +30,8 @@ from autograder.grading.definitions import (
 )
 from autograder.grading.official import Official, OfficialCell
 
+BY_NAME = "Answers were recognised by the function's name"
+
 
 @dataclass
 class Answer:
@@ -41,7 +43,7 @@ class Answer:
         used: positions of the hand-in's cells whose whole text is in it.
         replaced: positions of other versions that do not count and are left out.
         kept: positions of cells that stand for the answer but hold something else, and run before it.
-        repairs: sentences on what was put right.
+        repair: what was put right, as a heading for a list of answers; "" for nothing.
         attachments: pictures of a written answer.
     """
 
@@ -50,7 +52,7 @@ class Answer:
     used: set[int] = field(default_factory=set)
     replaced: set[int] = field(default_factory=set)
     kept: set[int] = field(default_factory=set)
-    repairs: list[str] = field(default_factory=list)
+    repair: str = ""
     attachments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,33 +67,27 @@ def _code(lab: Official, target: OfficialCell, found: Alignment) -> Answer:
     in_earnest = [c for c in filled if _defines(c.source, target)]
     if joined := _joined(target, found, filled):
         answer = Answer(source=joined[0], used={c.position for c in joined[1]})
-        answer.repairs.append(
-            f"The answer to {target.label} was split into several cells, which were joined."
-        )
-        return _rest(answer, target, filled)
+        return _rest(answer, filled, target, "Answers were split into several cells, which were joined")
     if in_earnest or (filled and not target.functions):
         best = (in_earnest or filled)[-1]
-        return _rest(Answer(source=best.source, used={best.position}), target, filled)
+        return _rest(Answer(source=best.source, used={best.position}), filled, target)
     if not claimants and (own := _own(lab, target, found)):
         answer = Answer(source=own[-1].source, used={own[-1].position})
-        answer.repairs.append(f"The cell of {target.label} was recognised by the function's name.")
-        return _rest(answer, target, own)
+        return _rest(answer, own, target, BY_NAME)
     if elsewhere := _elsewhere(target, found):
         source = _with_needs(extract(elsewhere.source, target.functions), elsewhere, target, found)
-        answer = Answer(source=source, kept={c.position for c in filled})
-        answer.repairs.append(f"The answer to {target.label} stood in another cell; it was put into its own.")
-        return answer
+        repair = "Answers stood in another cell and were put into their own"
+        return Answer(source=source, kept={c.position for c in filled}, repair=repair)
     if filled:
-        return _rest(Answer(source=filled[-1].source, used={filled[-1].position}), target, filled)
+        return _rest(Answer(source=filled[-1].source, used={filled[-1].position}), filled, target)
     if claimants:
         return Answer(source=str(target.data["source"]), blank=True)
     # Not in earnest, or not Python: unfinished, but it is the answer.
     if begun := [c for c in found.free() if mentions_definition(c.source, target.functions)]:
         last = begun[-1]
         blank = is_stub(last, target)
-        answer = Answer(str(target.data["source"]) if blank else last.source, blank, {last.position})
-        answer.repairs.append(f"The cell of {target.label} was recognised by the function's name.")
-        return answer
+        source = str(target.data["source"]) if blank else last.source
+        return Answer(source, blank, {last.position}, repair=BY_NAME)
     return Answer()
 
 
@@ -124,17 +120,14 @@ def _joined(
     return None
 
 
-def _rest(answer: Answer, target: OfficialCell, filled: list[HandedCell]) -> Answer:
+def _rest(answer: Answer, filled: list[HandedCell], target: OfficialCell, repair: str = "") -> Answer:
     """Say what becomes of further cells that stand for the same answer."""
     others = [c for c in filled if c.position not in answer.used]
     for cell in others:
         names = bound_names(cell.source)
         other_code = target.functions and names and not names & target.functions.keys()
         (answer.kept if other_code else answer.replaced).add(cell.position)
-    if answer.replaced:
-        answer.repairs.append(
-            f"The answer to {target.label} was there {len(answer.replaced) + 1} times; the last one counts."
-        )
+    answer.repair = "Answers were there more than once; the last one counts" if answer.replaced else repair
     return answer
 
 
@@ -186,11 +179,9 @@ def _written(lab: Official, target: OfficialCell, found: Alignment) -> Answer:
         for cell in filled:
             answer.attachments |= cell.data.get("attachments", {})
         if not claimants:
-            answer.repairs.append(f"The text of {target.label} was recognised by its place.")
+            answer.repair = "Written answers were recognised by their place"
         elif len(filled) > 1:
-            answer.repairs.append(
-                f"The text of {target.label} stood in {len(filled)} cells, which were joined."
-            )
+            answer.repair = "Written answers stood in several cells, which were joined"
         return answer
     return Answer(source=str(target.data["source"]), blank=True) if claimants else Answer()
 

@@ -86,9 +86,7 @@ def extract(source: str, names: Collection[str]) -> str:
                 wanted |= _loaded(node)
                 grown = True
     lines = text.split("\n")
-    return "\n\n".join(
-        "\n".join(lines[_first_line(module.body[p]) - 1 : module.body[p].end_lineno]) for p in sorted(kept)
-    )
+    return "\n\n".join("\n".join(_lines_of(module.body[p], lines)) for p in sorted(kept))
 
 
 def free_names(source: str) -> frozenset[str]:
@@ -188,6 +186,13 @@ def _loaded(node: ast.stmt) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
-def _first_line(node: ast.stmt) -> int:
+def _lines_of(node: ast.stmt, lines: list[str]) -> list[str]:
+    """A statement's lines from its first decorator to the last indented comment under it."""
     decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(d.lineno for d in decorators)])
+    first = min([node.lineno, *(d.lineno for d in decorators)])
+    last = node.end_lineno or node.lineno
+    after = last
+    while after < len(lines) and (not lines[after].strip() or lines[after].startswith((" ", "\t"))):
+        after += 1
+        last = after if lines[after - 1].strip() else last
+    return lines[first - 1 : last]

@@ -51,8 +51,9 @@ def prepare(submission: Submission, lab: Lab, root: Path = ROOT) -> Prepared:
     for target in released.answers:
         for position in answers[target.position].used - found.claimed.keys():
             found.claim(found.cells[position], target)
-    for answer in answers.values():
-        repairs += answer.repairs
+    for repair in dict.fromkeys(answer.repair for answer in answers.values() if answer.repair):
+        labels = [t.label for t in released.answers if answers[t.position].repair == repair]
+        repairs.append(f"{repair}: {_listed(labels)}.")
     repairs += _repairs(released, found, answers, notebook)
     notes += _notes(released, found)
     if submission.status is Status.GRADED:
