@@ -1,0 +1,171 @@
+"""`course.py grade` on a small class: what an instructor finds afterwards, and on a second run."""
+
+import copy
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from distributed import LocalCluster
+from nbgrader.api import Gradebook
+from rich.console import Console
+
+from autograder.grading import sandbox
+from autograder.grading.grade import ClassOutcome, Options, grade_class, main
+from autograder.grading.model import Status
+from autograder.labs import ROOT
+
+LAB = "00_start_here"
+WRONG = "def speaker_counts(messages):\n    return {'user': len(messages)}"
+
+try:
+    sandbox.require()
+except sandbox.NoSandbox as problem:
+    pytestmark = pytest.mark.skip(reason=str(problem))
+else:
+    pytestmark = pytest.mark.slow
+
+
+def hand_in(course: Path, student: str, answers: dict[str, str] | None) -> None:
+    """A copy of the released lab with some answers filled in by cell id."""
+    notebook = copy.deepcopy(nbformat.read(ROOT / "notebooks" / LAB / f"{LAB}.ipynb", as_version=4))
+    for cell in notebook.cells:
+        cell.source = (answers or {}).get(cell.id, cell.source)
+    folder = course / "submitted" / student / LAB
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / f"{LAB}.ipynb")
+
+
+def reference_answers() -> dict[str, str]:
+    source = nbformat.read(ROOT / "solutions" / LAB / f"{LAB}.ipynb", as_version=4)
+    return {c.id: c.source for c in source.cells if c.metadata.get("nbgrader", {}).get("solution")}
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Path:
+    """A course of one lab with four hand-ins: right, blank, wrong, and a page instead of a notebook."""
+    course = tmp_path / "course"
+    shutil.copytree(ROOT / "solutions" / LAB, course / "solutions" / LAB)
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    right = reference_answers()
+    code = next(key for key, text in right.items() if "def speaker_counts" in text)
+    hand_in(course, "right", right)
+    hand_in(course, "blank", None)
+    hand_in(course, "wrong", right | {code: WRONG})
+    page = course / "submitted" / "page" / LAB / f"{LAB}.ipynb"
+    page.parent.mkdir(parents=True)
+    page.write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
+    return course
+
+
+def _grade(course: Path, **options: object) -> ClassOutcome:
+    settings = replace(Options(course=course, labs=(LAB,)), **options)  # type: ignore[arg-type]
+    return grade_class(course / "submitted", settings, Console(file=io.StringIO()))
+
+
+def _points(outcome: ClassOutcome) -> dict[str, float | None]:
+    return {result.student: result.points for result in outcome.results}
+
+
+def _book(course: Path) -> Gradebook:
+    return Gradebook(f"sqlite:///{course / 'gradebook.db'}", "chat-contract")
+
+
+def test_a_class_gets_marks_pages_tables_and_a_report(course: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autograder", "grade", "submitted", "--course", ".", "--lab", "00"],
+        cwd=course,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 graded, 1 not gradable" in done.stdout
+    assert (course / "secrets" / "judge.seed").stat().st_mode & 0o077 == 0
+    with (course / "grading" / "statuses.csv").open(encoding="utf-8", newline="") as file:
+        statuses = {row["student"]: row["status"] for row in csv.DictReader(file)}
+    assert statuses == {"blank": "graded", "page": "not_gradable", "right": "graded", "wrong": "graded"}
+    with _book(course) as book:
+        assert book.find_grade("speaker-counts-hidden", LAB, LAB, "right").auto_score == pytest.approx(0.6)
+        assert book.find_grade("speaker-counts-visible", LAB, LAB, "wrong").auto_score == 0
+        assert book.find_grade("base-why", LAB, LAB, "right").needs_manual_grade
+        assert not book.find_grade("base-why", LAB, LAB, "blank").needs_manual_grade
+        assert "page" not in {s.student.id for s in book.assignment_submissions(LAB)}
+    page = (course / "feedback" / "wrong" / LAB / f"{LAB}.html").read_text(encoding="utf-8")
+    assert "0 of 0.6 points for the instructor" in page
+    report = (course / "grading" / "class_report.html").read_text(encoding="utf-8")
+    assert "speaker_counts" in report and "http-equiv" not in report
+
+
+def test_resume_judges_only_what_changed_and_marks_given_by_hand_stay(course: Path) -> None:
+    first = _grade(course)
+    assert _points(first) == {"right": pytest.approx(1.0), "blank": 0.0, "wrong": 0.0, "page": None}
+    with _book(course) as book:
+        grade = book.find_grade("base-why", LAB, LAB, "right")
+        grade.manual_score, grade.needs_manual_grade = 0.5, False
+        book.db.commit()
+    again = _grade(course, resume=True)
+    assert again.reused == 3 and not again.changes
+    hand_in(course, "wrong", reference_answers())
+    third = _grade(course, resume=True)
+    assert third.reused == 2 and _points(third)["wrong"] == pytest.approx(1.0)
+    assert {change.student for change in third.changes} == {"wrong"}
+    with _book(course) as book:
+        assert book.find_grade("base-why", LAB, LAB, "right").manual_score == 0.5
+
+
+def test_a_dask_cluster_gives_the_same_verdicts(course: Path) -> None:
+    here = _grade(course, feedback=False)
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, protocol="tcp://", dashboard_address=None
+    ) as cluster:
+        there = _grade(course, feedback=False, scheduler=cluster.scheduler_address)
+    assert [r.cells for r in there.results] == [r.cells for r in here.results]
+    assert not there.changes
+
+
+def test_the_seed_decides_the_cases_and_another_one_is_noticed(course: Path) -> None:
+    _grade(course, feedback=False)
+    secret = course / "secrets" / "judge.seed"
+    secret.unlink()
+    again = _grade(course, feedback=False, resume=True)
+    assert again.reused == 0 and secret.is_file()
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_a_folder_without_hand_ins_is_one_sentence(course: Path, name: str, capsys) -> None:
+    (course / "empty").mkdir()
+    assert main(course / name, Options(course=course)) == 1
+    said = capsys.readouterr().out.strip()
+    assert said.startswith("course.py: ") and len(said.splitlines()) == 1 and name in said
+    assert not (course / "gradebook.db").exists()
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_would_not_hold(
+    course: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert main(course / "submitted", Options(course=course)) == 1
+    said = capsys.readouterr().out
+    assert "bubblewrap is not installed" in said and "gradebook" in said and "--unsafe" in said
+    assert not (course / "gradebook.db").exists()
+
+
+def test_a_scheduler_that_does_not_answer_is_one_sentence(course: Path, capsys) -> None:
+    assert main(course / "submitted", Options(course=course, scheduler="tcp://127.0.0.1:1")) == 1
+    assert "No Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().out
+    assert not (course / "gradebook.db").exists()
+
+
+def test_every_status_is_one_the_report_knows(course: Path) -> None:
+    shutil.rmtree(course / "submitted" / "wrong" / LAB)
+    (course / "submitted" / "wrong" / "notes").mkdir()
+    (course / "submitted" / "wrong" / "notes" / "todo.txt").write_text("later")
+    outcome = _grade(course, feedback=False)
+    statuses = {result.student: result.status for result in outcome.results}
+    assert statuses["wrong"] is Status.MISSING and statuses["page"] is Status.NOT_GRADABLE
+    assert _points(outcome)["wrong"] is None
