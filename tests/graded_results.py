@@ -3,15 +3,17 @@
 import copy
 import datetime
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbgrader.api import Gradebook
 
 from autograder.faults.registry import faults_of
-from autograder.grading.graded_lab import GradedLab, load_labs
+from autograder.grading.graded_lab import GradedLab, load_labs, nbgrader_config
 from autograder.grading.model import CellGrade, PropertyScore, Result, Status
 from autograder.labs import ROOT
 
@@ -28,16 +30,30 @@ def solutions_of(name: str) -> dict[str, str]:
     """The solution of every answer cell, by grade_id."""
     notebook = nbformat.read(ROOT / "solutions" / name / f"{name}.ipynb", as_version=4)
     settings = [(cell, cell.metadata.get("nbgrader", {})) for cell in notebook.cells]
-    return {s["grade_id"]: cell.source for cell, s in settings if s.get("solution")}
+    return {s["grade_id"]: _without_markers(cell.source) for cell, s in settings if s.get("solution")}
+
+
+def _without_markers(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.strip().startswith("### "))
+
+
+@cache
+def _empty_gradebook() -> bytes:
+    """An empty gradebook: to make one, nbgrader starts a program that takes seconds."""
+    nbgrader_config(ROOT)  # puts that program on the PATH
+    with tempfile.TemporaryDirectory() as folder:
+        Gradebook(f"sqlite:///{folder}/gradebook.db", "chat-contract").close()
+        return (Path(folder) / "gradebook.db").read_bytes()
 
 
 def course_at(folder: Path, labs: Sequence[str]) -> Path:
-    """A course with some of the real labs, for nbgrader and for the grader."""
+    """A course with some of the real labs, for nbgrader and the grader, with an empty gradebook."""
     for lab in labs:
         target = folder / "solutions" / lab
         target.mkdir(parents=True)
         (target / f"{lab}.ipynb").write_bytes((ROOT / "solutions" / lab / f"{lab}.ipynb").read_bytes())
     (folder / "nbgrader_config.py").write_bytes((ROOT / "nbgrader_config.py").read_bytes())
+    (folder / "gradebook.db").write_bytes(_empty_gradebook())
     return folder
 
 

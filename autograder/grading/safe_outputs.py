@@ -40,8 +40,9 @@ _WITH_CONTENT = [
     "form",
     "title",
 ]
+# No class and no id: with the page's own styles they could cover it or look like a grade.
 _ATTRIBUTES = frozenset(
-    {"align", "class", "colspan", "dir", "lang", "open", "rowspan", "scope", "style", "title"}
+    {"align", "colspan", "dir", "lang", "open", "rowspan", "scope", "style", "title"}
 )
 # Colours and spacing; nothing that moves, covers or fetches.
 _STYLES = """
