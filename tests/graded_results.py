@@ -109,7 +109,7 @@ def graded(
         if name in given and given[name] is not None:
             cell.source = given[name]
         if name in (outputs or {}):
-            cell.outputs = [nbformat.from_dict(o) for o in (outputs or {})[name]]
+            cell.outputs = (outputs or {})[name]
     notebook.cells.extend(extra_cells)
     by_hand = {name for name, cell in official.graded.items() if cell.metadata.nbgrader.solution}
     cells = []
@@ -126,7 +126,7 @@ def graded(
         student=student,
         lab=lab,
         cells=tuple(cells),
-        notebook=json.loads(nbformat.writes(notebook)),
+        notebook=json.loads(json.dumps(notebook)),
         **(defaults | fields),
     )
 

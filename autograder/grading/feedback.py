@@ -185,7 +185,7 @@ def _summary(result: Result, lab: GradedLab, marks: Marks, faults: Mapping[str, 
         lines += ["", f"Late submission: {marks.late_penalty:g} points off."]
     if result.repairs:
         lines += ["", "Put right before grading:", ""]
-        lines += [f"- {without_html(plain_text(repair, 500))}" for repair in result.repairs]
+        lines += [f"- {without_html(' '.join(plain_text(repair, 500).split()))}" for repair in result.repairs]
     return "\n".join(lines)
 
 
