@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import json
 import secrets
+import select
 import socket
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from autograder.checks.seeds import Seed
 from autograder.grading.inside import frames
 from autograder.grading.inside.provisioner import WarmProcessError
 from autograder.grading.model import CellGrade, Prepared, Result, Status
-from autograder.grading.questions import CRASHED, MEMORY, KernelGone, StuckKernel, ask
+from autograder.grading.questions import CRASHED, MEMORY, NotHeld, ask, hold
 from autograder.grading.safe_outputs import safe_outputs
 from autograder.grading.verdicts import hidden_grade, visible_grade
 from autograder.grading.workshop import Workshop, WorkshopError
@@ -107,12 +108,33 @@ def is_judged(cells: Sequence[dict[str, Any]]) -> bool:
     return bool(automatic) and automatic == {test.grade_id for test in test_cells(cells)[0]}
 
 
+@dataclass
+class _Held:
+    """A fork of the kernel as the notebook was after `ran` cells, and the channel on which it answers."""
+
+    ran: int
+    channel: socket.socket
+
+
+# What a cell that was stopped does to the answer that it should have defined.
+_STOPPED = {
+    "time": "time: the cell with this function took too long",
+    "memory": "memory: the cell with this function used too much memory",
+    "processes": "crash: the cell with this function started too many processes",
+    "crash": "crash: the cell with this function ended Python itself",
+}
+
+
 class _Grading:
-    """The grader's side of one run: answers the runner's events, asks the kernel, keeps the verdicts."""
+    """The grader's side of one run: answers the runner's events, asks the kernel, keeps the verdicts.
+
+    Public cases are asked where their cell stands. Private ones are asked of a fork made there, after the
+    last cell has run and the outputs are in: what a function learns from them has no way into what students
+    see.
+    """
 
     def __init__(self, job: Job, workshop: Workshop) -> None:
         self.job, self.workshop = job, workshop
-        self.name = secrets.token_hex(4)
         self.cells = job.prepared.notebook["cells"]
         tests, self.by_hand = test_cells(self.cells)
         self.tests = {test.index: test for test in tests}
@@ -120,43 +142,62 @@ class _Grading:
         self.passed: set[str] = set()
         self.flags: list[str] = []
         self.kernel: socket.socket | None = None
+        self.held: dict[int, _Held] = {}
+        self.lost = False
+        self.stopped: dict[str, str] = {}
         self.seconds = {"questions": 0.0}
         self.peak = 0
         self.report: dict[str, Any] = {}
 
     def run(self) -> None:
-        limits = self.job.limits
-        deadline = time.monotonic() + 2 * limits.total_seconds + 60
-        self.workshop.open_job(self.name, self.job.files)
+        self.report = self._pass(at_once=False)
+        if self.lost and self._open():
+            # Something ended the forks that waited. Now every question is asked where it stands, and
+            # nobody is shown what this second run puts out.
+            self._pass(at_once=True)
+
+    def _open(self) -> bool:
+        return any(test.grade_id not in self.grades for test in self.tests.values())
+
+    def _pass(self, *, at_once: bool) -> dict[str, Any]:
+        """Run the notebook once and judge what can be judged; what the runner reported."""
+        name = secrets.token_hex(4)
+        self.workshop.open_job(name, self.job.files)
         try:
-            began = time.monotonic()
-            with self.workshop.start_runner(self.name) as runner:
-                frames.send(runner, self._task())
-                self.seconds["start"] = time.monotonic() - began
-                while not self.report:
-                    event = frames.receive(runner, max(1.0, deadline - time.monotonic()), LARGEST_RESULT)
-                    self._on(event)
-                    if not self.report:
-                        frames.send(runner, {})
-        except (
-            frames.Silence,
-            frames.Closed,
-            frames.BadFrame,
-            BrokenPipeError,
-            KeyError,
-            TypeError,
-        ) as error:
-            self.flags.append(
-                f"the runner was lost ({type(error).__name__}); what was judged before it counts"
-            )
+            report = self._run(name, at_once)
+            # The outputs are in: nothing that a secret question tells the kernel can reach them.
+            self.workshop.end("runner")
+            self._note_left_behind()
+            self._ask_held()
         finally:
             began = time.monotonic()
             self._end_kernel()
-            for kind in ("runner", "kernel"):
-                with contextlib.suppress(WarmProcessError):
-                    self.workshop.end(kind)
-            self.workshop.close_job(self.name)
+            with contextlib.suppress(WarmProcessError):
+                self.workshop.end("runner")
+            self.workshop.close_job(name)
             self.seconds["finish"] = time.monotonic() - began
+        return report
+
+    def _run(self, name: str, at_once: bool) -> dict[str, Any]:
+        """Answer the runner's events until it is done; what it reported."""
+        began = time.monotonic()
+        deadline = began + 2 * self.job.limits.total_seconds + 60
+        try:
+            with self.workshop.start_runner(name) as runner:
+                frames.send(runner, self._task())
+                self.seconds.setdefault("start", time.monotonic() - began)
+                while True:
+                    left = max(1.0, deadline - time.monotonic())
+                    event = _event(frames.receive(runner, left, LARGEST_RESULT))
+                    if event["event"] == "done":
+                        return event
+                    self._on(event, at_once)
+                    frames.send(runner, {})
+        except (frames.Silence, frames.Closed, frames.BadFrame, BrokenPipeError) as error:
+            self.flags.append(
+                f"the runner was lost ({type(error).__name__}); what was judged before it counts"
+            )
+            return {}
 
     def _task(self) -> dict[str, Any]:
         limits = self.job.limits
@@ -183,40 +224,78 @@ class _Grading:
             },
         }
 
-    def _on(self, event: Any) -> None:
-        kind = event["event"]
-        if kind == "kernel":
+    def _on(self, event: dict[str, Any], at_once: bool) -> None:
+        if event["event"] == "kernel":
             self._end_kernel()
             self.kernel = self.workshop.deposit("kernel")
-        elif kind == "ask":
-            test = self.tests.get(event["cell"])
-            if test is not None and test.grade_id not in self.grades:
-                began = time.monotonic()
-                self._judge(test)
-                self.seconds["questions"] += time.monotonic() - began
-        elif kind == "done":
-            self.report = event
+            return
+        self.stopped = event["stopped"]
+        test = self.tests.get(event["cell"])
+        if test is None or test.grade_id in self.grades:
+            return
+        held = self._hold(test, event["ran"])
+        if held is None and (at_once or not test.hidden):
+            self._judge(test, None)
+        elif held is None:
+            self.lost = True
+        elif at_once or not test.hidden:
+            self._judge(test, held)
+        else:
+            self.held[test.index] = held
+
+    def _hold(self, test: TestCell, ran: int) -> _Held | None:
+        """A fork of the kernel as it is now; the latest one serves where no cell ran since."""
+        latest = next(reversed(self.held.values()), None)
+        if latest is not None and latest.ran == ran and latest.channel.fileno() >= 0:
+            return latest
+        if self.kernel is None:
+            return None
+        try:
+            held = _Held(ran, hold(self.kernel))
+        except NotHeld:
+            # It is given up: the next question would wait as long.
+            self.kernel.close()
+            self.kernel = None
+            return None
+        self.held[test.index] = held
+        return held
+
+    def _ask_held(self) -> None:
+        """The questions that had to wait for the end."""
+        for index, held in self.held.items():
+            test = self.tests[index]
+            if test.grade_id in self.grades:
+                continue
+            if held.channel.fileno() < 0 or not _listens(held.channel):
+                self.lost = True
+            else:
+                self._judge(test, held)
 
     def _end_kernel(self) -> None:
-        if self.kernel is None:
-            return
-        self.kernel.close()
-        self.kernel = None
+        for held in self.held.values():
+            held.channel.close()
+        self.held.clear()
+        if self.kernel is not None:
+            self.kernel.close()
+            self.kernel = None
         with contextlib.suppress(WarmProcessError):
-            self._note_end(self.workshop.end("kernel"))
+            self.peak = max(self.peak, int(self.workshop.end("kernel")["peak"]))
 
-    def _note_end(self, ended: dict[str, Any]) -> None:
-        self.peak = max(self.peak, int(ended["peak"]))
-        if ended["left_behind"] and not ended["killed_for"]:
-            self.flags.append(f"left {ended['left_behind']} processes behind, which were ended")
+    def _note_left_behind(self) -> None:
+        channels = {id(held.channel) for held in self.held.values() if held.channel.fileno() >= 0}
+        with contextlib.suppress(WarmProcessError):
+            left = self.workshop.lingering(len(channels))
+            if left:
+                self.flags.append(f"left {left} processes behind, which were ended")
 
-    def _judge(self, test: TestCell) -> None:
+    def _judge(self, test: TestCell, held: _Held | None) -> None:
+        began = time.monotonic()
         public = public_exercise(test.exercise)
         cases: Sequence[AnyCase] = public.cases
         if test.hidden:
             private = private_cases(exercises()[test.exercise], self.job.seed)
             cases = private.cases
-        outcomes = self._ask(test.exercise, cases, public.time_limit)
+        outcomes = self._ask(test.exercise, cases, public.time_limit, held)
         blank = f"{test.exercise.replace('_', '-')}-stub" in self.job.prepared.blank
         if test.hidden:
             grade = hidden_grade(
@@ -232,23 +311,70 @@ class _Grading:
             if grade.verdict == "passed":
                 self.passed.add(test.exercise)
         self.grades[test.grade_id] = grade
+        self.seconds["questions"] += time.monotonic() - began
 
-    def _ask(self, function: str, cases: Sequence[AnyCase], seconds: float) -> list[Outcome]:
-        assert self.kernel is not None
+    def _ask(
+        self, function: str, cases: Sequence[AnyCase], seconds: float, held: _Held | None
+    ) -> list[Outcome]:
+        if held is None:
+            return [CRASHED] * len(cases)
+        before = self._stopped_for_memory()
+        outcomes, usable = ask(held.channel, function, cases, seconds)
+        if not usable:
+            held.channel.close()
+        crashed = CRASHED.trouble in {outcome.trouble for outcome in outcomes}
+        if crashed and self._stopped_for_memory() > before:
+            outcomes = [MEMORY if o.trouble == CRASHED.trouble else o for o in outcomes]
+            self.flags.append(_FLAGS["memory"])
+        why = self.stopped.get(self._stub(function), "")
+        if why:
+            never = Outcome(trouble=_STOPPED[why])
+            outcomes = [never if o.trouble.startswith("missing") else o for o in outcomes]
+        return outcomes
+
+    def _stopped_for_memory(self) -> int:
+        """How many processes of this kernel were ended because of the memory they took."""
         try:
-            return ask(self.kernel, function, cases, seconds)
-        except StuckKernel as stuck:
-            self._end_kernel()
-            return stuck.outcomes
-        except KernelGone as gone:
-            with contextlib.suppress(WarmProcessError):
-                state = self.workshop.state("kernel")
-                if state["killed_for"]:
-                    self.flags.append(_FLAGS[state["killed_for"]])
-                    lost = Outcome(trouble=MEMORY if state["killed_for"] == "memory" else CRASHED)
-                    return [*gone.outcomes, *[lost] * (len(cases) - len(gone.outcomes))]
-            self._end_kernel()
-            return [*gone.outcomes, *[Outcome(trouble=CRASHED)] * (len(cases) - len(gone.outcomes))]
+            state = self.workshop.state("kernel")
+        except WarmProcessError:
+            return 0
+        if state["killed_for"] == "processes":
+            self.flags.append(_FLAGS["processes"])
+        return int(state["stopped"]) + (state["killed_for"] == "memory")
+
+    def _stub(self, function: str) -> str:
+        name = f"{function.replace('_', '-')}-stub"
+        found = (
+            index
+            for index, cell in enumerate(self.cells)
+            if cell["metadata"].get("nbgrader", {}).get("grade_id") == name
+        )
+        return str(next(found, ""))
+
+
+def _event(raw: Any) -> dict[str, Any]:
+    """What the runner said, if it is of the agreed form.
+
+    Raises:
+        BadFrame: it is not.
+    """
+    forms: dict[Any, dict[str, type]] = {
+        "kernel": {},
+        "ask": {"cell": int, "ran": int, "stopped": dict},
+        "done": {"outputs": dict, "seconds": dict, "flags": list},
+    }
+    if not isinstance(raw, dict) or not isinstance(raw.get("event"), str) or raw["event"] not in forms:
+        raise frames.BadFrame("an event of another form")
+    if not all(isinstance(raw.get(name), form) for name, form in forms[raw["event"]].items()):
+        raise frames.BadFrame("an event of another form")
+    if not all(why in _STOPPED for why in raw.get("stopped", {}).values()):
+        raise frames.BadFrame("an event of another form")
+    return raw
+
+
+def _listens(channel: socket.socket) -> bool:
+    """Whether somebody is there to be asked: a channel whose other end is closed has an end to be read."""
+    return not select.select([channel], [], [], 0)[0]
 
 
 def _is_skipped(cell: dict[str, Any]) -> bool:

@@ -1,40 +1,58 @@
-"""Asks a student's kernel what its functions do; the asking side alone knows what is right."""
+"""Asks a student's functions what they do; the asking side alone knows what is right."""
 
 import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from autograder.grading.inside import frames
+from autograder.grading.inside.answers import HELD
 from chatcontract.check.diagnosis import AnyCase
 from chatcontract.check.outcome import Outcome
 
 LARGEST_ANSWER = 4 * 1024 * 1024 + 64
-# After so many calls without an end the rest of an exercise is not asked.
-MOST_STUCK = 2
-CRASHED = "crash: the call ended Python itself"
-MEMORY = "memory: the call used too much memory"
+HOLD_SECONDS = 15.0
+# All calls of one exercise together; what has not ended by then took too long.
+EXERCISE_SECONDS = 120.0
+CRASHED = Outcome(trouble="crash: the call ended Python itself")
+MEMORY = Outcome(trouble="memory: the call used too much memory")
+LATE = Outcome(trouble="time: not run, because earlier cases took too long")
 
 
-class KernelGone(ConnectionError):
-    """The kernel ended during a question; the outcomes so far count, the rest are crashes."""
-
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        super().__init__("the kernel ended during a question")
-        self.outcomes = outcomes
+class NotHeld(ConnectionError):
+    """The kernel made no fork of itself: it ended, or its code got in the way."""
 
 
-def ask(channel: socket.socket, function: str, cases: Sequence[AnyCase], seconds: float) -> list[Outcome]:
-    """The outcome of every case, in order.
+def hold(kernel: socket.socket) -> socket.socket:
+    """Have the kernel fork, as its notebook is now; the channel to the fork.
+
+    Raises:
+        NotHeld: there was no fork in time.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            kernel.settimeout(HOLD_SECONDS)
+            socket.send_fds(kernel, [b"h"], [theirs.fileno()])
+            if kernel.recv(1) != HELD:
+                raise NotHeld("the kernel is gone")
+    except OSError as error:
+        ours.close()
+        raise NotHeld(str(error)) from error
+    return ours
+
+
+def ask(
+    channel: socket.socket, function: str, cases: Sequence[AnyCase], seconds: float
+) -> tuple[list[Outcome], bool]:
+    """The outcome of every case, in order, and whether the channel can take another question.
 
     Args:
-        channel: to the answering thread of the kernel.
+        channel: to a fork of the kernel.
         function: name of the student's function.
         cases: whose arguments are sent; nothing else of them leaves this process.
         seconds: that one call may take.
-
-    Raises:
-        KernelGone: the channel ended before the last answer.
     """
     outcomes: list[Outcome] = []
     nonce = secrets.token_hex(16)
@@ -45,27 +63,19 @@ def ask(channel: socket.socket, function: str, cases: Sequence[AnyCase], seconds
         "seconds": seconds,
     }
     # A call is made twice, and the answering side allows itself a second more.
-    patience = 2 * seconds + 15
+    patience = 2 * seconds + 5
+    deadline = time.monotonic() + EXERCISE_SECONDS
     try:
         channel.settimeout(patience)
         frames.send(channel, question)
-        stuck = 0
         while len(outcomes) < len(cases):
-            outcomes.append(_outcome(frames.receive(channel, patience, LARGEST_ANSWER), nonce, len(outcomes)))
-            stuck += outcomes[-1].trouble.startswith("time")
-            if stuck >= MOST_STUCK and len(outcomes) < len(cases):
-                raise frames.Silence
-    except (frames.Closed, frames.BadFrame, OSError) as error:
-        if isinstance(error, frames.Silence):
-            left = Outcome(trouble="time: not run, because earlier cases did not end")
-            outcomes += [left] * (len(cases) - len(outcomes))
-            raise StuckKernel(outcomes) from None
-        raise KernelGone(outcomes) from None
-    return outcomes
-
-
-class StuckKernel(KernelGone):
-    """The kernel still works on a question that is given up: it has to be replaced."""
+            left = min(patience, deadline - time.monotonic())
+            outcomes.append(_outcome(frames.receive(channel, left, LARGEST_ANSWER), nonce, len(outcomes)))
+    except (frames.Silence, TimeoutError):
+        return outcomes + [LATE] * (len(cases) - len(outcomes)), False
+    except (frames.Closed, frames.BadFrame, OSError):
+        return outcomes + [CRASHED] * (len(cases) - len(outcomes)), False
+    return outcomes, True
 
 
 def _outcome(reply: Any, nonce: str, index: int) -> Outcome:

@@ -156,6 +156,9 @@ n.own_mounts()
 n.own_proc()
 n.loopback_up()
 n.scratch("/tmp", 1 << 20)
+n.make_read_only("/proc")
+n.make_devices_read_only()
 n.drop_capabilities()
+n.refuse_system_calls()
 assert os.getpid() == 1
 """

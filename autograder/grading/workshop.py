@@ -140,6 +140,10 @@ class Workshop:
         """Whether the child of this kind lives, and what it was killed for."""
         return ask_warm(self.wire, kind, do="poll")
 
+    def lingering(self, held: int) -> int:
+        """How many processes of the kernel there are beside it and so many forks for questions."""
+        return int(ask_warm(self.wire, "kernel", do="lingering", held=held)["left_behind"])
+
     def open_job(self, job: str, files: dict[str, bytes]) -> Path:
         """A job's folder, with what the student's folder is to hold."""
         folder = self.wire / job

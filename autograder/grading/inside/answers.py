@@ -1,8 +1,8 @@
-"""Answers questions about a student's functions: a process forked where a question belongs, and one a call.
+"""Answers questions about a student's functions: a process forked where a question belongs.
 
-At each graded cell the grader asks the kernel for a fork of itself, which keeps the notebook as it is there. Such
-a fork answers questions on a channel of its own, and forks once more for the calls, so that a call can neither
-end it nor change it. What a question asks for thus never has to reach the kernel while cells still run.
+At each graded cell the grader asks the kernel for a fork of itself, which keeps the notebook as it is there.
+Such a fork answers questions on a channel of its own, and forks once more for the calls, so that a call can
+neither end it nor change it. What a question holds never has to reach the kernel while cells still run.
 
 A question names a function and gives arguments. What comes back is what the call did, as plain data. There is
 nothing here worth stealing: the asking side holds the expected outcomes and the points.

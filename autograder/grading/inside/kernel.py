@@ -17,15 +17,19 @@ HOME = "/home/student"
 SEED = 20260101
 
 
-def become_kernel(job: Path, wire: Path, judge: socket.socket, request: dict[str, Any], ready: int) -> None:
+def become_kernel(
+    job: Path, wire: Path, judge: socket.socket, request: dict[str, Any], bound: socket.socket, ready: int
+) -> None:
     """Enter the namespaces and run the kernel; returns when it ended.
 
     Args:
         job: folder with `files/`, what the student's folder holds, and room for the kernel's sockets.
         wire: folder above it, hidden from the kernel.
-        judge: where questions arrive.
+        judge: where the grader asks for forks that answer questions.
         request: "connection" (ports and key of a connection file), "folder", "memory" and "cpu" limits.
-        ready: a byte is written here once the kernel listens and is locked in.
+        bound: a byte is sent here once the kernel listens; when the other side has made the folder of its
+            sockets read-only, it closes.
+        ready: closed before student code runs; what went wrong before can be written to it.
     """
     namespaces.die_with_parent()
     namespaces.own_mounts()
@@ -38,21 +42,31 @@ def become_kernel(job: Path, wire: Path, judge: socket.socket, request: dict[str
     shutil.copytree(job / "files", folder)
     namespaces.bind(str(job), WIRE)
     namespaces.scratch(str(wire), 4096, read_only=True)
+    namespaces.make_read_only("/proc")
+    namespaces.make_devices_read_only()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    namespaces.limit(
+        data=_data_in_use() + request["memory"],
+        file=request["disk"],
+        cpu=int(used.ru_utime + used.ru_stime) + request["cpu"],
+    )
+    # Capabilities and filters belong to a thread and to what it starts: before the kernel's threads.
+    namespaces.drop_capabilities()
+    namespaces.refuse_system_calls()
+    # The warm process's standard error is a file, which the next submission could open again.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
     os.chdir(folder)
     os.environ |= {"HOME": HOME, "TMPDIR": "/tmp", "PWD": str(folder)}
     app = _application(request["connection"])
     shell = app.kernel.shell
     answers.start(judge, lambda: shell.user_ns)
     _seeds()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    namespaces.make_read_only(WIRE)
-    namespaces.limit(
-        data=_data_in_use() + request["memory"],
-        file=request["disk"],
-        cpu=int(used.ru_utime + used.ru_stime) + request["cpu"],
-    )
-    namespaces.drop_capabilities()
-    os.write(ready, b"+")
+    with bound:
+        bound.sendall(b"+")
+        bound.recv(1)
     os.close(ready)
     app.start()
 

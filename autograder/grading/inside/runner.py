@@ -6,6 +6,7 @@ it sends on is read as untrusted data.
 """
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -23,7 +24,7 @@ from autograder.grading.inside import frames, provisioner
 
 LARGEST_MESSAGE = 8 * 1024 * 1024
 CELL_OUTPUT, TOTAL_OUTPUT, CELL_MESSAGES = 200_000, 3_000_000, 500
-MOST_KERNELS = 5
+MOST_KERNELS = 12
 INTERRUPT_SECONDS = 2.0
 
 
@@ -41,10 +42,7 @@ class _Client(NotebookClient):  # type: ignore[misc]
         if kind.startswith("comm_"):
             return None
         if kind in ("stream", "display_data", "update_display_data", "execute_result", "error"):
-            size = len(content.get("text", "")) + sum(
-                len(str(part)) for part in (content.get("data") or {}).values()
-            )
-            size += sum(map(len, content.get("traceback", [])))
+            size = len(json.dumps(content, default=str))
             self.cell_bytes += size
             self.cell_messages += 1
             over = self.cell_bytes > CELL_OUTPUT or self.cell_messages > CELL_MESSAGES
@@ -78,8 +76,9 @@ class _Run:
         self.cell_seconds = float(task["cell_seconds"])
         self.deadline = time.monotonic() + float(task["total_seconds"])
         self.limits = task["limits"]
-        self.asked: set[int] = set()
         self.left_out: set[int] = set()
+        self.stopped: dict[int, str] = {}
+        self.ran = 0
         self.done: set[int] = set()
         self.seconds: dict[int, float] = {}
         self.flags: list[str] = []
@@ -118,25 +117,27 @@ class _Run:
             await client.async_start_new_kernel_client()
             for index, cell in enumerate(self.notebook.cells):
                 await self._cell(client, manager, index, cell)
+        except _KernelLost:
+            await manager.provisioner.kill()
+            raise
         finally:
             if client.kc is not None:
                 client.kc.stop_channels()
-            await manager.provisioner.kill()
 
     async def _cell(self, client: _Client, manager: Any, index: int, cell: Any) -> None:
-        if index in self.graded:
-            if index not in self.asked:
-                self.asked.add(index)
-                self._tell({"event": "ask", "cell": index})
-                if await manager.provisioner.poll() is not None:
-                    raise _KernelLost
-            return
         if cell.cell_type != "code" or not cell.source.strip() or index in self.left_out:
             return
         if time.monotonic() > self.deadline:
             if "time" not in self.flags:
                 self.flags.append("time")
             return
+        if index in self.graded:
+            stopped = {str(i): why for i, why in self.stopped.items()}
+            self._tell({"event": "ask", "cell": index, "ran": self.ran, "stopped": stopped})
+            if await manager.provisioner.poll() is not None:
+                raise _KernelLost
+            return
+        self.ran += 1
         repeated = index in self.done
         target = nbformat.from_dict(dict(cell)) if repeated else cell
         client.begin_cell()
@@ -145,6 +146,7 @@ class _Run:
         try:
             await client.async_execute_cell(target, index)
         except CellTimeoutError:
+            self.stopped[index] = "time"
             self._note(target, f"Stopped: this cell took too long, more than {client.timeout:g} seconds.")
             if not await self._interrupted(client, manager):
                 self.left_out.add(index)
@@ -152,11 +154,13 @@ class _Run:
         except DeadKernelError:
             await manager.provisioner.poll()
             self.left_out.add(index)
+            self.stopped[index] = manager.provisioner.killed_for or "crash"
             self._note(target, _DEATHS.get(manager.provisioner.killed_for, "This cell crashed Python."))
             self._flag_death(manager.provisioner.killed_for)
             raise _KernelLost from None
         except Exception as error:
             self.left_out.add(index)
+            self.stopped[index] = "crash"
             self.flags.append(f"cell {index + 1} disturbed its kernel's messages ({type(error).__name__})")
             self._note(target, "This cell disturbed the messages of its kernel.")
             raise _KernelLost from None

@@ -27,6 +27,7 @@ from autograder.grading.inside import frames, namespaces
 
 PAGE = resource.getpagesize()
 WATCH_EVERY = 0.05
+EXACT_EVERY = 0.25
 START_SECONDS = 30.0
 
 
@@ -40,15 +41,17 @@ class _Child:
     processes: int
     own: int
     peak: int = 0
+    exact: int = 0
+    measured: float = 0.0
     killed_for: str = ""
+    stopped: int = 0
     status: int | None = None
 
 
 @dataclass
 class _Ended:
-    """What the latest child used and left; whoever asks last still learns it."""
+    """What the latest child used; whoever asks last still learns it."""
 
-    left_behind: int = 0
     killed_for: str = ""
     peak: int = 0
 
@@ -158,17 +161,27 @@ class Warm:
                 | namespaces.CLONE_NEWIPC
                 | namespaces.CLONE_NEWNET
             )
+            from autograder.grading.inside import kernel
+
+            ours, theirs = socket.socketpair()
             inner = os.fork()
             if inner:
+                theirs.close()
                 os.write(writing, f"pid {inner}\n".encode())
-                os.close(writing)
                 self.deposited.close()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                # The kernel has given up the right to do this before its first thread started.
+                if ours.recv(1):
+                    namespaces.make_read_only(kernel.WIRE)
+                    os.write(writing, b"+")
+                os.close(writing)
+                ours.close()
                 _, status = os.waitpid(inner, 0)
                 os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-            from autograder.grading.inside.kernel import become_kernel
-
-            become_kernel(self.wire / request["job"], self.wire, self.deposited, request, writing)
+            ours.close()
+            kernel.become_kernel(
+                self.wire / request["job"], self.wire, self.deposited, request, theirs, writing
+            )
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -180,13 +193,24 @@ class Warm:
         self._watch()
         child = self.child
         if child is None:
-            return {"alive": False, "status": None, "killed_for": "", "peak": 0}
+            return {"alive": False, "status": None, **asdict(self.last), "stopped": 0}
         return {
             "alive": child.status is None,
             "status": child.status,
             "killed_for": child.killed_for,
             "peak": child.peak,
+            "stopped": child.stopped,
         }
+
+    def _do_lingering(self, held: int) -> dict[str, Any]:
+        """Processes beside the kernel and so many forks of it, after a moment in which honest ones end."""
+        count = 0
+        for _ in range(10):
+            count = len(self._mine(self.child)) - 1 - held if self.child is not None and self._alive() else 0
+            if count <= 0:
+                return {"left_behind": 0}
+            time.sleep(0.02)
+        return {"left_behind": count}
 
     def _do_signal(self, number: int) -> dict[str, Any]:
         if self._alive():
@@ -195,23 +219,12 @@ class Warm:
         return {}
 
     def _do_end(self) -> dict[str, Any]:
-        """Kill what runs; says how many processes the kernel would have left behind and what it used."""
+        """Kill what runs; says what it used and what it was killed for."""
         self._watch()
         if self.child is not None:
-            left_behind = self._lingering() if self._alive() else 0
-            self.last = _Ended(left_behind, self.child.killed_for, self.child.peak)
+            self.last = _Ended(self.child.killed_for, self.child.peak)
         self._finish()
         return asdict(self.last)
-
-    def _lingering(self) -> int:
-        """Processes beside the kernel that are still there after a moment in which honest ones end."""
-        for _ in range(10):
-            mine = [p for p in _processes() if p not in self.others]
-            count = len(mine) - 2
-            if count <= 0:
-                return 0
-            time.sleep(0.02)
-        return count
 
     def _alive(self) -> bool:
         return self.child is not None and self.child.status is None
@@ -226,15 +239,39 @@ class Warm:
         if pid:
             child.status = os.waitstatus_to_exitcode(status)
             return
-        mine = [p for p in _processes() if p not in self.others and p != child.outer]
-        used = sum(max(0, _anonymous(p) - child.own) for p in mine)
+        mine = self._mine(child)
+        if len(mine) > child.processes:
+            child.killed_for = "processes"
+            self._kill(child)
+            return
+        used = self._used(child, mine)
         child.peak = max(child.peak, used)
         if used > child.memory:
-            child.killed_for = "memory"
-        elif len(mine) > child.processes:
-            child.killed_for = "processes"
-        if child.killed_for:
-            self._kill(child)
+            largest = max(mine, key=_anonymous)
+            if largest == child.inner:
+                child.killed_for = "memory"
+                self._kill(child)
+                return
+            # A call of a function, or what a cell started: the notebook itself can go on.
+            child.stopped += 1
+            child.measured = 0.0
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(largest, signal.SIGKILL)
+
+    def _mine(self, child: _Child) -> list[int]:
+        return [p for p in _processes() if p not in self.others and p != child.outer]
+
+    def _used(self, child: _Child, mine: list[int]) -> int:
+        """Bytes that the processes take together, without what the warm imports took."""
+        rough = sum(max(0, _anonymous(p) - child.own) for p in mine)
+        if rough <= child.memory:
+            return rough
+        # Forks share pages, which the sum above counts once for each; the exact figure takes milliseconds.
+        now = time.monotonic()
+        if now - child.measured > EXACT_EVERY:
+            child.exact = max(0, sum(_proportional(p) for p in mine) - child.own)
+            child.measured = now
+        return child.exact
 
     def _kill(self, child: _Child) -> None:
         for pid in (child.inner, child.outer):
@@ -277,6 +314,15 @@ def _anonymous(pid: int) -> int:
     except OSError:
         return 0
     return (int(fields[1]) - int(fields[2])) * PAGE if len(fields) > 2 else 0
+
+
+def _proportional(pid: int) -> int:
+    """Bytes of memory of a process, each shared page divided by the number of those that share it."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return _anonymous(pid)
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Anon:"))
 
 
 def _read_line(descriptor: int, seconds: float) -> str:
