@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from chatcontract.downloads import sha256_of
 from chatcontract.evaluate import Case, Evaluation, evaluate
 from chatcontract.manifest import library_versions, write_json
 
@@ -395,7 +396,7 @@ def save_adapter(
 
     Args:
         folder: replaced as a whole if it exists.
-        manifest: written as manifest.json, when given.
+        manifest: written as manifest.json, when given, with the hash of the adapter's weights.
     """
     import tempfile
 
@@ -406,7 +407,8 @@ def save_adapter(
         _name_the_base(staged, trained.base_model.model.name_or_path)
         tokenizer.save_pretrained(str(staged))
         if manifest is not None:
-            write_json(staged / "manifest.json", manifest)
+            weights = {"adapter_sha256": sha256_of(staged / "adapter_model.safetensors")}
+            write_json(staged / "manifest.json", {**manifest, **weights})
         if folder.exists():
             os.replace(folder, aside)
         try:

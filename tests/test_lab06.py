@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,72 @@ def test_every_argument_is_a_field_of_the_installed_config_and_the_old_name_is_n
     }
     assert set(answer("sft_kwargs")(budget)["arguments"]) <= fields
     assert "max_seq_length" not in fields
+
+
+# The run as a whole
+
+
+def run_once(folder: Path, seed: int = 0) -> dict[str, Any]:
+    """The lab's run on nano, with its reference answers: rows, four bits, adapter, budget, manifest."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    from chatcontract import evaluate, manifest, sft
+    from chatcontract.viewers import RunView
+
+    device, tokenizer, cases = (
+        sft.pick_device("cpu"),
+        models.load_tokenizer("nano"),
+        evaluate.load_cases(limit=4),
+    )
+    rows = answer("training_rows")(read("shopflow/sft_train.jsonl")[:24], [case.policy_id for case in cases])
+    quantization = answer("quantization_kwargs")({"kind": "cpu", "bfloat16": False})
+    base = models.load_model("nano")
+    quantized = models.load_model("nano", quantization=quantization)
+    names = [name for name, part in base.named_modules() if type(part).__name__ == "Linear"]
+    adapter = answer("lora_kwargs")(names, 8)
+    budget = {"rows": len(rows), "epochs": 1, "effective_batch": 8, "device_batch": 8, "adapter": True}
+    plan = answer("sft_kwargs")(budget | {"longest_row": 512, "learning_rate": 1e-3})
+    settings = sft.default_sft_kwargs(device, rows=len(rows), checkpoint_every=2) | plan["arguments"]
+    settings |= {"seed": seed, "data_seed": seed}
+    sft.set_seeds(seed)
+    with families.apply_training_template(tokenizer, families.family("chatml")):
+        trainer = SFTTrainer(
+            model=quantized,
+            args=SFTConfig(output_dir=str(folder / "run"), **settings),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(**adapter),
+        )
+    view = RunView(plan["steps"])
+    with sft.resumable(trainer, view) as checkpoint:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    after = sft.evaluate_adapter(base, trainer.model, tokenizer, cases, max_new_tokens=16, progress=False)
+    figures = {"grounded_rate": after.grounded_rate, "stop_rate": after.stop_rate}
+    record = manifest.run_manifest(
+        "nano",
+        tokenizer,
+        rows,
+        configuration={"quantization": quantization, "lora": adapter, "sft": settings},
+        seed=seed,
+        figures=figures | {"final_loss": view.log.last("loss")},
+    )
+    sft.save_adapter(trainer.model, tokenizer, folder / "adapter", manifest=record)
+    saved: dict[str, Any] = json.loads((folder / "adapter" / "manifest.json").read_text(encoding="utf-8"))
+    return saved
+
+
+def test_a_second_run_gives_the_same_manifest_and_another_seed_another_adapter(tmp_path):
+    first, second = run_once(tmp_path / "first"), run_once(tmp_path / "second")
+    assert first == second
+    assert set(first) == {
+        "checkpoint", "tokenizer", "data", "configuration", "seed", "versions", "figures", "adapter_sha256"
+    }  # fmt: skip
+    assert first["data"]["rows"] == 24 and first["figures"]["final_loss"] > 0
+    other = run_once(tmp_path / "other", seed=1)
+    assert {name for name in first if first[name] != other[name]} >= {"seed", "figures", "adapter_sha256"}
+    assert first["checkpoint"] == other["checkpoint"] and first["data"] == other["data"]
 
 
 # repair_script, and the lab's words about it

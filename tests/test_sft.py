@@ -1,6 +1,7 @@
 """A run's pieces on a Llama small enough to train in a second, with the real tokenizer and the real TRL."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 
@@ -220,7 +221,8 @@ def test_a_broken_save_leaves_the_adapter_that_was_there(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         sft.save_adapter(adapted, tokenizer, folder, manifest={"run": 2})
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    assert json.loads(before["manifest.json"]) == {"run": 1}
+    weights = hashlib.sha256(before["adapter_model.safetensors"]).hexdigest()
+    assert json.loads(before["manifest.json"]) == {"run": 1, "adapter_sha256": weights}
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
