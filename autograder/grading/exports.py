@@ -23,7 +23,7 @@ def formula_safe(text: str) -> str:
     White space in front does not hide a formula from every spreadsheet, so it is looked through. After
     OWASP, https://owasp.org/www-community/attacks/CSV_Injection.
     """
-    flat = " ".join(plain_text(text, 2000).split("\n"))
+    flat = plain_text(text, 2000).replace("\n", " ").replace("\t", " ")
     return f"'{flat}" if flat.lstrip().startswith(_FORMULA) or text.startswith(_FORMULA) else flat
 
 
