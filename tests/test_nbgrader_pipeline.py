@@ -15,11 +15,13 @@ from typing import Any
 import nbformat
 import pytest
 from nbgrader.api import Gradebook
+from sandboxed import needs_sandbox
 
 from autograder.build import main as build
 from autograder.labs import ROOT, automatic_points, discover
 
 pytestmark = pytest.mark.slow
+STOCK = "nbgrader.preprocessors.Execute"
 REAL_LABS = [lab.name for lab in discover(ROOT / "solutions")]
 
 
@@ -120,6 +122,7 @@ def test_validate_judges_a_copy_without_running_its_experiments(tiny_course):
     assert not list((tiny_course / "submitted").rglob("experiment-ran.txt"))
 
 
+@needs_sandbox
 @pytest.mark.parametrize("lab", REAL_LABS)
 def test_every_lab_of_the_course_grades(lab, tmp_path):
     course = tmp_path / "course"
@@ -133,6 +136,50 @@ def test_every_lab_of_the_course_grades(lab, tmp_path):
     if lab == "01_rendering":  # validate runs the same cells once more: one real lab is enough
         assert "VALIDATION FAILED" in _validate(course, "blank", lab)
         assert "Success! Your notebook passes all the tests." in _validate(course, "solved", lab)
+
+
+def _with_stock_execute(course: Path) -> None:
+    """Let nbgrader execute submissions itself, hidden tests included."""
+    settings = course / "nbgrader_config.py"
+    text = settings.read_text()
+    assert text.count("autograder.grading.preprocessor.JudgedExecute") == 1
+    settings.write_text(text.replace("autograder.grading.preprocessor.JudgedExecute", STOCK))
+
+
+def test_hidden_tests_give_the_same_points_where_nbgrader_executes_them(tmp_path):
+    course, lab = tmp_path / "course", "02_roles"
+    shutil.copytree(ROOT / "solutions" / lab, course / "solutions" / lab)
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    _with_stock_execute(course)
+    _grade(course, lab)
+    assert _scores(course, lab) == {"blank": 0, "solved": _possible(course, lab)}
+
+
+@needs_sandbox
+def test_a_line_that_makes_every_test_pass_in_stock_nbgrader_earns_nothing_here(tmp_path):
+    """An input transformer that drops every assert and check; stock nbgrader gives it full marks."""
+    trick = """
+def _nothing_fails(lines):
+    text = "".join(lines)
+    return [] if "judge(" in text or "check(" in text else lines
+get_ipython().input_transformers_post.append(_nothing_fails)
+"""
+    lab, scores = "02_roles", {}
+    for name in ("stock", "ours"):
+        course = tmp_path / name
+        shutil.copytree(ROOT / "solutions" / lab, course / "solutions" / lab)
+        shutil.copy(ROOT / "nbgrader_config.py", course)
+        if name == "stock":
+            _with_stock_execute(course)
+        _nbgrader(course, "generate_assignment", lab, "--force")
+        shutil.copytree(course / "notebooks" / lab, course / "submitted" / "trickster" / lab)
+        path = course / "submitted" / "trickster" / lab / f"{lab}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        next(c for c in notebook.cells if c.cell_type == "code").source += trick
+        nbformat.write(notebook, path)
+        _nbgrader(course, "autograde", lab)
+        scores[name] = _scores(course, lab)["trickster"]
+    assert scores == {"stock": _possible(tmp_path / "ours", lab), "ours": 0}
 
 
 def test_class_data_stays_out_of_version_control():

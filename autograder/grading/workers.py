@@ -137,7 +137,7 @@ class DaskWorkers:
         from distributed import as_completed as completed
 
         futures = {self._client.submit(run_job, job, pure=False, retries=1): job for job in jobs}
-        for future in completed(futures):
+        for future in completed(futures, loop=self._client.loop):
             job = futures[future]
             if future.status == "finished":
                 yield job, future.result()
