@@ -48,7 +48,7 @@ def position(notebook: dict[str, Any], grade_id: str) -> int:
 
 
 def own(source: str, kind: str = "code", **more: Any) -> dict[str, Any]:
-    outputs = {"outputs": [], "execution_count": None} if kind == "code" else {}
+    outputs: dict[str, Any] = {"outputs": [], "execution_count": None} if kind == "code" else {}
     return {"cell_type": kind, "metadata": {}, "source": source, **outputs, **more}
 
 

@@ -104,9 +104,9 @@ def _match_texts(lab: Official, found: Alignment) -> None:
     for cell in found.free():
         if cell.text not in by_text:
             continue
-        target = next((t for t in by_text[cell.text] if not found.claims[t.position]), None)
-        if target is not None:
-            found.claim(cell, target)
+        unclaimed = next((t for t in by_text[cell.text] if not found.claims[t.position]), None)
+        if unclaimed is not None:
+            found.claim(cell, unclaimed)
             found.by_text.add(cell.position)
         else:
             found.copies.add(cell.position)

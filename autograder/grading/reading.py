@@ -12,6 +12,8 @@ import nbformat
 
 # Above this size a notebook is read as a stream that leaves its outputs out, instead of as a whole.
 STREAM_ABOVE = 16 * 1024 * 1024
+# The parser scans a long text anew for every piece that is read, and holds one piece's events in memory.
+STREAMED = 4 * 1024 * 1024
 MAX_CELL = 1024 * 1024
 MAX_TEXT = 8 * 1024 * 1024
 MAX_CELLS = 3_000
@@ -230,7 +232,7 @@ def _stream(text: str, notes: list[str]) -> dict[str, Any]:
     skip_from: int | None = None
     depth = kept = 0
     try:
-        for event, value in ijson.basic_parse(io.BytesIO(data), use_float=True):
+        for event, value in ijson.basic_parse(io.BytesIO(data), use_float=True, buf_size=STREAMED):
             top = stack[-1]
             if event in ("start_map", "start_array"):
                 depth += 1
