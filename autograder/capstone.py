@@ -66,7 +66,8 @@ class _Recorder:
 def record(name: str) -> dict[str, Any]:
     """Train nano with one pipeline, measure it, and keep the first rows as they went in."""
     base, tokenizer = load_model("nano").eval(), load_tokenizer("nano")
-    rows, taken = training_rows(ROWS, SEED), []
+    rows = training_rows(ROWS, SEED)
+    taken: list[transforms.Chat] = []
     training = PIPELINES[name]
 
     def keep(chats: list[transforms.Chat], rng: Any) -> list[transforms.Chat]:

@@ -437,7 +437,7 @@ def _(window: Found, marks: Found) -> Found:
         found["cut"] += not (whole.startswith(chat) and whole_turns)
         found["mixed"] += whole[1:].count(chat)
         answer = re.compile(f"{re.escape(text(marks['answer_start']))}([^{end}]*)({end}?)")
-        inside = set()
+        inside: set[int] = set()
         for match in answer.finditer(whole):
             for group, kind in ((1, "words"), (2, "ends")):
                 places = range(*match.span(group))
