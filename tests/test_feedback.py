@@ -254,6 +254,19 @@ def test_outputs_are_bounded_and_keep_what_is_honest():
     )
 
 
+def test_cleaning_twice_changes_nothing():
+    picture = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 2_000_000).decode()
+    outputs: list[Any] = [
+        {"output_type": "stream", "name": "stdout", "text": "x" * 30_000},
+        *({"output_type": "display_data", "data": {"text/html": attack}} for attack in ATTACKS),
+        {"output_type": "display_data", "data": {"image/png": picture}},
+        *({"output_type": "stream", "name": "stderr", "text": "y" * 9_000 * n} for n in range(90)),
+        {"output_type": "error", "ename": "E", "evalue": "v" * 9_000, "traceback": ["t" * 99_000, "t"]},
+    ]
+    once = safe_outputs(outputs)
+    assert safe_outputs(once) == once
+
+
 def test_words_of_the_course_survive_the_cleaning():
     prose = "Between `<|im_start|>` and `<s>` stands a < b, and **bold** [a link](https://a.org)."
     assert without_html(prose).replace("\u2060", "") == prose

@@ -20,6 +20,7 @@ HTML_LIMIT = 300_000
 IMAGE_LIMIT = 1_500_000
 NOTEBOOK_IMAGE_LIMIT = 6_000_000
 OUTPUTS_PER_CELL = 50
+_NOTE = 80  # room for the note on what was cut, so that cleaning twice changes nothing
 
 IMAGES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
 _TAGS = """
@@ -41,9 +42,7 @@ _WITH_CONTENT = [
     "title",
 ]
 # No class and no id: with the page's own styles they could cover it or look like a grade.
-_ATTRIBUTES = frozenset(
-    {"align", "colspan", "dir", "lang", "open", "rowspan", "scope", "style", "title"}
-)
+_ATTRIBUTES = frozenset({"align", "colspan", "dir", "lang", "open", "rowspan", "scope", "style", "title"})
 # Colours and spacing; nothing that moves, covers or fetches.
 _STYLES = """
 background-color border border-bottom border-collapse border-color border-left border-radius border-right
@@ -69,7 +68,7 @@ def plain_text(value: object, limit: int = TEXT_LIMIT) -> str:
     text = "".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     cut = text[: 4 * limit]
     cut = _CONTROLS.sub("", _ESCAPES.sub("", cut.replace("\r\n", "\n").replace("\r", "\n")))
-    if len(text) <= limit or (len(text) <= 4 * limit and len(cut) <= limit):
+    if len(text) <= 4 * limit and len(cut) <= limit + _NOTE:
         return cut
     return f"{cut[:limit]}\n… cut here: {len(text):,} characters in all."
 
@@ -107,13 +106,16 @@ _cleaner = bleach.Cleaner(
 
 def safe_html(html: str) -> str:
     """HTML without scripts, event handlers, remote images, frames, forms or styles that move things."""
-    soup = BeautifulSoup(_CONTROLS.sub("", html), "html.parser")
-    for element in soup.find_all(_WITH_CONTENT):
-        element.decompose()
-    for image in soup.find_all("img"):
-        if not _allowed("img", "src", str(image.get("src", ""))):
-            image.replace_with("[image not shown]")
-    return str(_cleaner.clean(str(soup)))
+    html = _CONTROLS.sub("", html)
+    for _ in range(2):  # what hid in a comment is an element only after the first time
+        soup = BeautifulSoup(html, "html.parser")
+        for element in soup.find_all(_WITH_CONTENT):
+            element.decompose()
+        for image in soup.find_all("img"):
+            if not _allowed("img", "src", str(image.get("src", ""))):
+                image.replace_with("[image not shown]")
+        html = str(_cleaner.clean(str(soup)))
+    return html
 
 
 class _Allowance:
@@ -167,18 +169,24 @@ def safe_outputs(outputs: object, images: _Allowance | None = None) -> list[Note
     items = [output for output in outputs if isinstance(output, Mapping)] if isinstance(outputs, list) else []
     safe: list[NotebookNode] = []
     left = CELL_TEXT_LIMIT
-    for output in items[:OUTPUTS_PER_CELL]:
+    shown = items if len(items) <= OUTPUTS_PER_CELL + 1 else items[:OUTPUTS_PER_CELL]
+    for output in shown:
         kind = output.get("output_type")
+        if left <= 0 and len(str(output.get("text", output))) > _NOTE:
+            continue
         if kind == "stream":
             name = "stderr" if output.get("name") == "stderr" else "stdout"
             new = new_output(
-                "stream", name=name, text=plain_text(output.get("text", ""), min(left, TEXT_LIMIT))
+                "stream",
+                name=name,
+                text=plain_text(output.get("text", ""), max(_NOTE, min(left, TEXT_LIMIT))),
             )
             left -= len(new.text)
         elif kind == "error":
             lines = output.get("traceback")
             text = plain_text(
-                "\n".join(map(str, lines)) if isinstance(lines, list) else "", min(left, TEXT_LIMIT)
+                "\n".join(map(str, lines)) if isinstance(lines, list) else "",
+                max(_NOTE, min(left, TEXT_LIMIT)),
             )
             left -= len(text)
             new = new_output(
@@ -196,8 +204,6 @@ def safe_outputs(outputs: object, images: _Allowance | None = None) -> list[Note
         else:
             continue
         safe.append(new)
-        if left <= 0:
-            break
     if len(items) > len(safe):
         safe.append(
             new_output(
