@@ -109,13 +109,12 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
     if not options.unsafe and options.scheduler is None:
         with _timed(outcome, "probe"):
             sandbox.require()
-    seed = _seed(options, console)
     with _timed(outcome, "intake"), console.status("Reading what was handed in"):
         submissions = intake(path, labs)
     if not submissions:
-        raise Refused(
-            f"{path} holds no hand-in of {', '.join(lab.name for lab in labs)}: name another folder"
-        )
+        wanted = ", ".join(lab.name for lab in labs)
+        raise Refused(f"{path} holds no hand-in of {wanted}: name another folder.")
+    seed = _seed(options, console)
     with _timed(outcome, "repair"):
         jobs, settled = _jobs(submissions, labs, options, seed, console)
     outcome.results += settled
