@@ -285,7 +285,7 @@ def test_what_was_not_graded_is_no_zero_and_an_earlier_grade_stands(course):
 
 
 def test_no_name_leaves_its_folder(course):
-    names = ["../../evil", "a/b", "a_b", "..", " .hidden", "x" * 128, FORMULA_NAME, "Zoë Ångström", "a\nb"]
+    names = ["../../evil", "a/b", "a_b", "..", " .hidden", "x" * 200, FORMULA_NAME, "Zoë Ångström", "a\nb"]
     folders = [folder_name(name) for name in names]
     assert len(set(folders)) == len(names) and folder_name("Zoë Ångström") == "Zoë Ångström"
     assert all("/" not in f and f not in ("..", ".") and len(f.encode()) < 250 for f in folders)

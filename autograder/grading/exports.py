@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autograder.atomic_write import write_atomically
 from autograder.grading.feedback import Marks, read_marks
-from autograder.grading.gradebook import GRADED, default_db
+from autograder.grading.gradebook import GRADED, default_db, student_id
 from autograder.grading.graded_lab import GradedLab, load_labs
 from autograder.grading.model import Result
 from autograder.grading.safe_outputs import plain_text
@@ -93,7 +93,7 @@ def _grades(results: Sequence[Result], labs: dict[str, GradedLab], marks: _Class
         "note",
     )
     for result in results:
-        mine = marks[result.lab].get(result.student)
+        mine = marks[result.lab].get(student_id(result.student))
         note = ""
         if mine is not None and result.status not in GRADED:
             note = "the grade of an earlier hand-in"
@@ -128,7 +128,7 @@ def _statuses(results: Sequence[Result]) -> Iterable[Sequence[Cell]]:
 
 
 def _final(student: str, lab: str, marks: _Class) -> float | None:
-    mine = marks[lab].get(student)
+    mine = marks[lab].get(student_id(student))
     if mine is None or any(mark.waits for mark in mine.cells.values()):
         return None
     return mine.score

@@ -23,7 +23,14 @@ from traitlets.config import Config
 from autograder.atomic_write import write_atomically
 from autograder.bootstrap import BADGE_ID, BOOTSTRAP_ID
 from autograder.faults.registry import Fault, all_faults
-from autograder.grading.gradebook import GRADED, autograded_notebook, default_db, folder_name
+from autograder.grading.gradebook import (
+    GRADED,
+    GraderError,
+    autograded_notebook,
+    default_db,
+    folder_name,
+    student_id,
+)
 from autograder.grading.graded_lab import GradedLab, load_labs
 from autograder.grading.model import CellGrade, Result, Status
 from autograder.grading.safe_outputs import plain_text, without_html
@@ -66,13 +73,13 @@ class Marks:
 
     @property
     def score(self) -> float:
-        """Points, after a late penalty."""
-        return sum(mark.score for mark in self.cells.values()) - self.late_penalty
+        """Points, after a late penalty; not below 0, as in nbgrader's export."""
+        return max(0.0, sum(mark.score for mark in self.cells.values()) - self.late_penalty)
 
 
 def read_marks(db: str, lab: str) -> dict[str, Marks]:
-    """The marks of a lab by student, for those with a submission in the gradebook."""
-    with Gradebook(db) as gradebook:
+    """The marks of a lab by the gradebook's name of the student, for those with a submission in it."""
+    with Gradebook(db, "") as gradebook:  # no course: with one, nbgrader would write its name
         found: dict[str, dict[str, Mark]] = {}
         penalties: dict[str, float] = {}
         for submission in gradebook.assignment_submissions(lab):
@@ -261,6 +268,9 @@ def write_feedback(
 
     Returns:
         The pages written.
+
+    Raises:
+        GraderError: the gradebook lacks a grade that a result has.
     """
     return list(_write(results, course, db or default_db(course), progress or (lambda done, all_: None)))
 
@@ -272,9 +282,14 @@ def _write(
     marks = {name: read_marks(db, name) for name in labs}
     pages = _Pages()
     for done, result in enumerate(results, 1):
-        lab, mine = labs[result.lab], marks[result.lab].get(result.student)
+        lab, mine = labs[result.lab], marks[result.lab].get(student_id(result.student))
         path = course / FEEDBACK / folder_name(result.student) / lab.name / f"{lab.name}.html"
-        if result.status in GRADED and mine is not None:
+        if result.status in GRADED:
+            if mine is None:
+                raise GraderError(
+                    f"The gradebook {db} holds no grade of {result.student} for {lab.name}: "
+                    "write the results into it first."
+                )
             page = pages.graded(result, lab, mine)
         elif result.status is Status.MISSING and mine is not None and path.is_file():
             page = None  # nothing new was handed in: the page of the earlier hand-in stays

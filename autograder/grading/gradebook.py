@@ -76,14 +76,17 @@ def default_db(course: Path) -> str:
 
 def folder_name(student: str) -> str:
     """The folder below autograded/ and feedback/: the student's name, if it can be one folder and no path."""
-    if (
-        re.fullmatch(r"[^/\\\x00-\x1f]{1,120}", student)
-        and student.strip(". ")
-        and student == student.strip()
-    ):
+    plain = re.fullmatch(r"[^/\\\x00-\x1f\ud800-\udfff]{1,120}", student)
+    if plain and len(student.encode()) < 250 and student.strip(". ") and student == student.strip():
         return student
-    digest = hashlib.sha256(student.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(student.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', student)[:80]}-{digest}"
+
+
+def student_id(student: str) -> str:
+    """What the gradebook calls a student: the name, or a short one where no database could hold it."""
+    fits = re.fullmatch(rf"[^\x00\ud800-\udfff]{{1,{_STUDENT_LIMIT}}}", student, re.DOTALL)
+    return student if fits else folder_name(student)
 
 
 def authored_outputs(grade: CellGrade) -> list[NotebookNode]:
@@ -270,21 +273,17 @@ def _write_lab(
     _SaveCells().save(gradebook, lab)
     known = {name for (name,) in gradebook.db.query(Student.id)}
     for result in results:
-        if result.student not in known:
-            if len(result.student) > _STUDENT_LIMIT:
-                raise GraderError(
-                    f"The student name {result.student[:40]!r}... is longer than 128 characters."
-                )
-            gradebook.db.add(Student(id=result.student))
+        if student_id(result.student) not in known:
+            gradebook.db.add(Student(id=student_id(result.student)))
     gradebook.db.flush()
     rows = _rows(gradebook, lab.name)
     for result in results:
-        existing = rows.get(result.student)
+        existing = rows.get(student_id(result.student))
         if result.status not in GRADED:
             if existing and existing.graded_before:
                 yield _kept(result, existing)
             continue
-        row = existing or _new_rows(gradebook, lab, result.student)
+        row = existing or _new_rows(gradebook, lab, student_id(result.student))
         if result.submitted_at is not None:
             row.submission.timestamp = parse_utc(result.submitted_at)
         path = course / AUTOGRADED / folder_name(result.student) / lab.name / f"{lab.name}.ipynb"
