@@ -17,7 +17,7 @@ from solved_copies import LABS, blank_copy, cell_of, handed_in, solved_copy
 from autograder.grading.model import Prepared, Status, Submission
 from autograder.grading.official import official
 from autograder.grading.repair import prepare
-from autograder.labs import ROOT
+from autograder.labs import ROOT, Lab
 
 LAB = LABS["02_roles"]
 START = LABS["00_start_here"]
@@ -230,6 +230,28 @@ def test_an_answer_above_a_test_or_in_the_next_answer_counts(place):
     assert source_of(prepared, STUB).strip() == SOLUTION.strip()
     assert source_of(prepared, VISIBLE) == source_of(CLEAN, VISIBLE)
     assert STUB not in prepared.blank
+
+
+@pytest.mark.parametrize("place", [VISIBLE, "parse-row"])
+def test_a_helper_in_a_cell_of_the_instructor_comes_along(place):
+    def hide(notebook: dict[str, Any]) -> None:
+        cell = cell_of(notebook, place)
+        cell["source"] = f"import re\nX = re.compile('x')\ndef helper(text):\n    return X\n{cell['source']}"
+        cell_of(notebook, STUB)["source"] = "def role_errors(roles):\n    return helper(roles)"
+
+    prepared = changed(hide)
+    source = source_of(prepared, STUB)
+    assert source.startswith("import re") and source.endswith("return helper(roles)")
+    assert source_of(prepared, place) == source_of(CLEAN, place)
+    assert "role_errors" in said(prepared.repairs)
+
+
+def test_a_text_of_the_lab_turned_into_code_is_the_students():
+    def turn(notebook: dict[str, Any]) -> None:
+        by_id = {cell["id"]: cell for cell in notebook["cells"]}
+        by_id["hook"].update(cell_type="code", source="mine = 1")
+
+    assert sources(changed(turn)).count("mine = 1") == 1
 
 
 def test_all_answers_in_one_cell_count():
@@ -448,16 +470,18 @@ def test_a_submission_without_a_notebook_keeps_its_status():
 
 
 def test_preparing_a_lab_takes_less_than_50_ms():
-    for lab in LABS.values():
-        submission = handed_in(lab, solved_copy(lab))
-        prepare(submission, lab)
-        fresh = solved_copy(lab)
-        for cell in fresh["cells"]:
-            cell["source"] += "\n# another submission"
-        submission = handed_in(lab, fresh)
+    def seconds(lab: Lab, attempt: int) -> float:
+        notebook = solved_copy(lab)
+        for cell in notebook["cells"]:
+            cell["source"] += f"\n# attempt {attempt}"
+        submission = handed_in(lab, notebook)
         start = time.process_time()
         prepare(submission, lab)
-        assert time.process_time() - start < 0.1, lab.name  # 50 ms on an idle machine
+        return time.process_time() - start
+
+    # The first reads the lab; of the others one may meet a garbage collection.
+    best = {lab.name: min([seconds(lab, attempt) for attempt in range(3)][1:]) for lab in LABS.values()}
+    assert max(best.values()) < 0.05, best
 
 
 # Anything at all.

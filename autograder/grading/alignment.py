@@ -78,8 +78,7 @@ def align(lab: Official, notebook: dict[str, Any]) -> Alignment:
     found = Alignment([HandedCell(i, c, compact(c["source"])) for i, c in enumerate(notebook["cells"])])
     for cell in found.cells:
         named = _named(lab, cell)
-        # A second copy of the lab's own code, changed, is the student's.
-        if named and not (named.role is Role.OPEN and found.claims[named.position]):
+        if named and not _is_own(cell, named, found):
             found.claim(cell, named)
     _match_texts(lab, found)
     _match_tests(lab, found)
@@ -94,6 +93,13 @@ def _named(lab: Official, cell: HandedCell) -> OfficialCell | None:
         # One of the two was tampered with; mistaking an answer for a test would lose it.
         return by_id if by_id.role is Role.ANSWER and by_grade_id.role is not Role.ANSWER else by_grade_id
     return by_grade_id or by_id
+
+
+def _is_own(cell: HandedCell, named: OfficialCell, found: Alignment) -> bool:
+    """Whether a cell with a name of the lab is the student's own: a second copy, or code for text."""
+    if named.role is Role.OPEN:
+        return bool(found.claims[named.position])
+    return named.role is Role.TEXT and cell.kind == "code" and cell.text != named.text
 
 
 def _match_texts(lab: Official, found: Alignment) -> None:

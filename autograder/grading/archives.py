@@ -121,7 +121,12 @@ def _folder(folder: Path, parts: tuple[str, ...]) -> Iterator[Found]:
             continue
         name, wrong = _judge_name(item.name)
         here = (*parts, name)
-        mode = item.stat(follow_symlinks=False).st_mode
+        try:
+            about = item.stat(follow_symlinks=False)
+        except OSError:
+            yield Refused(here, frozenset(), "cannot be opened")
+            continue
+        mode = about.st_mode
         if wrong or len(here) > MAX_DEPTH:
             yield Refused(here, frozenset(), wrong or "lies too many folders deep")
         elif stat.S_ISLNK(mode):
@@ -132,7 +137,7 @@ def _folder(folder: Path, parts: tuple[str, ...]) -> Iterator[Found]:
         elif not stat.S_ISREG(mode):
             yield Refused(here, frozenset(), "is a device or pipe and not a file")
         else:
-            found = Entry(here, frozenset(), item.stat().st_mtime, _reader(Path(item.path)))
+            found = Entry(here, frozenset(), about.st_mtime, _reader(Path(item.path)))
             yield from _opened(found, depth=0)
 
 

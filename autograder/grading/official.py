@@ -8,29 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbgrader.preprocessors import (
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ClearOutput,
-    ClearSolutions,
-    ComputeChecksums,
-    LockCells,
-)
-from traitlets.config import Config, PyFileConfigLoader
 
 from autograder.bootstrap import BADGE_ID, BOOTSTRAP_ID
-from autograder.grading.definitions import comparable, function_bodies
+from autograder.grading.definitions import bound_names, comparable, function_bodies
+from autograder.grading.graded_lab import CONFIG, load_labs
 from autograder.labs import Lab
 from autograder.tidy import NOTEBOOK_METADATA
-
-_STEPS = (
-    LockCells,
-    ClearSolutions,
-    ClearOutput,
-    ClearHiddenTests,
-    ClearMarkScheme,
-    ComputeChecksums,
-)
 
 
 class Role(StrEnum):
@@ -102,6 +85,12 @@ class Official:
         return {cell.id: cell for cell in self.cells}
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """What the lab's own code defines, stubs included."""
+        code = [cell.data["source"] for cell in self.cells if cell.data["cell_type"] == "code"]
+        return frozenset().union(*map(bound_names, code))
+
+    @cached_property
     def answers(self) -> tuple[OfficialCell, ...]:
         """The cells that students fill in, in the order of the lab."""
         return tuple(cell for cell in self.cells if cell.role is Role.ANSWER)
@@ -113,25 +102,19 @@ def compact(source: str) -> str:
 
 
 def official(lab: Lab, root: Path) -> Official:
-    """The lab's released notebook, made from its solution as `nbgrader generate_assignment` makes it."""
-    config = root / "nbgrader_config.py"
-    return _official(
-        lab.name,
-        lab.notebook,
-        config,
-        *(p.stat().st_mtime_ns if p.is_file() else 0 for p in (lab.notebook, config)),
-    )
+    """The lab's released notebook, made from its solution as `nbgrader generate_assignment` makes it.
+
+    Args:
+        lab: a lab of the course at `root`.
+    """
+    sources = (lab.notebook, root / CONFIG)
+    return _official(lab.name, root, *(path.stat().st_mtime_ns if path.is_file() else 0 for path in sources))
 
 
 @lru_cache(maxsize=64)
-def _official(name: str, path: Path, config: Path, changed: int, config_changed: int) -> Official:
-    settings = (
-        PyFileConfigLoader(config.name, str(config.parent)).load_config() if config_changed else Config()
-    )
-    notebook = nbformat.read(path, as_version=4)
-    for step in _STEPS:
-        notebook, _ = step(config=settings).preprocess(notebook, {})
-    cells = json.loads(nbformat.writes(notebook, split_lines=False))["cells"]
+def _official(name: str, root: Path, *changed: int) -> Official:
+    released = load_labs(root, {name})[name].released
+    cells = json.loads(nbformat.writes(released, split_lines=False))["cells"]
     return Official(name, tuple(_cell(position, cell) for position, cell in enumerate(cells)))
 
 

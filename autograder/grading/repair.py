@@ -12,12 +12,14 @@ Whose text counts:
 What had to be put right is said in `repairs`; what changes nothing for the student is said in `notes`.
 """
 
+import builtins
 import copy
 from pathlib import Path
 from typing import Any
 
 from autograder.grading.alignment import Alignment, HandedCell, align
 from autograder.grading.answers import Answer, find_answer
+from autograder.grading.definitions import bound_names, extract, free_names
 from autograder.grading.model import Prepared, Status, Submission
 from autograder.grading.official import Official, OfficialCell, Role, official
 from autograder.grading.reading import Unreadable, clean
@@ -25,6 +27,8 @@ from autograder.labs import ROOT, Lab
 
 _SETTINGS = ("grade", "solution", "locked", "task", "points")
 _LISTED = 6
+_STUDENTS = (Role.ANSWER, Role.OPEN)
+_BUILTINS = frozenset(dir(builtins))
 
 
 def prepare(submission: Submission, lab: Lab, root: Path = ROOT) -> Prepared:
@@ -51,6 +55,7 @@ def prepare(submission: Submission, lab: Lab, root: Path = ROOT) -> Prepared:
     for target in released.answers:
         for position in answers[target.position].used - found.claimed.keys():
             found.claim(found.cells[position], target)
+    repairs += _keep_definitions(released, found, answers)
     for repair in dict.fromkeys(answer.repair for answer in answers.values() if answer.repair):
         labels = [t.label for t in released.answers if answers[t.position].repair == repair]
         repairs.append(f"{repair}: {_listed(labels)}.")
@@ -86,6 +91,35 @@ def _prepared(
         blank=frozenset(names[p] for p, answer in answers.items() if answer.blank),
         lost=frozenset(name for p, name in names.items() if p not in answers or answers[p].source is None),
     )
+
+
+def _keep_definitions(released: Official, found: Alignment, answers: dict[int, Answer]) -> list[str]:
+    """Bring along what an answer calls and the student defined in a cell whose text the lab's replaces."""
+    official_text = {target.position: target for target in released.cells if target.role not in _STUDENTS}
+    replaced = [
+        cell
+        for cell in found.cells
+        if cell.kind == "code"
+        and (target := official_text.get(found.claimed.get(cell.position, -1)))
+        and cell.text != target.text
+    ]
+    defined = [(cell, bound_names(cell.source) - released.names - _BUILTINS) for cell in replaced]
+    defined = [(cell, names) for cell, names in defined if names]
+    if not defined:
+        return []
+    there = {name for cell in found.free() if cell.kind == "code" for name in bound_names(cell.source)}
+    brought: list[str] = []
+    for target in released.answers:
+        answer = answers[target.position]
+        for cell, names in reversed(defined):
+            missing = free_names(answer.source or "") & names - there
+            if answer.source and not answer.blank and target.functions and missing:
+                answer.source = f"{extract(cell.source, missing)}\n\n{answer.source}"
+                brought.append(target.label)
+    said = (
+        f"Definitions in the instructor's cells were moved to the answers that use them: {_listed(brought)}."
+    )
+    return [said] if brought else []
 
 
 def _verdict(
