@@ -513,11 +513,11 @@ def mangled(draw: st.DrawFn) -> dict[str, Any]:
             case 6:
                 cell["source"] = draw(st.one_of(st.text(max_size=40), st.none(), st.just(["a", 3])))
             case 7:
-                cell["source"] = f"{cell['source']}\n{cells[to].get('source')}"
+                cell["source"] = f"{cell.get('source')}\n{cells[to].get('source')}"
             case 8:
-                cell["source"] = str(cell["source"])[: draw(st.integers(0, 400))]
+                cell["source"] = str(cell.get("source"))[: draw(st.integers(0, 400))]
             case 9:
-                cell["metadata"], cells[to]["metadata"] = cells[to]["metadata"], cell["metadata"]
+                cell["metadata"], cells[to]["metadata"] = cells[to].get("metadata"), cell.get("metadata")
             case 10:
                 cell["id"] = cells[to].get("id")
             case 11:
