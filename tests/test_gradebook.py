@@ -197,6 +197,24 @@ def test_a_blank_written_answer_gets_a_zero_and_another_one_waits_for_a_person(c
     assert _marks(course, "anna", "assistant-only-choice", "04_labels") == (None, None, None, True, None)
 
 
+def test_the_comment_is_the_diagnosis_and_not_the_whole_report(course):
+    result = graded("anna", shares={"role-errors-visible": 0.0, "role-errors-hidden": 0.0})
+    cells = list(result.cells)
+    report = (
+        "role_errors: 2 of 9 cases failed. A short reason.\n\ncase   verdict\nno roles  ✗ <b>[x](http://y)"
+    )
+    cells[0] = cells[0].model_copy(update={"text": report, "faults": ("roles.ends_with_user",)})
+    write_results([result.model_copy(update={"cells": tuple(cells)})], course=course)
+    comment = _marks(course, "anna", "role-errors-visible", "02_roles")[-1]
+    assert comment.splitlines() == [
+        "role_errors: 2 of 9 cases failed. A short reason.  ",
+        "role_errors: 0 of 1.5 points.  ",
+        "There is no answer to learn: the row trains on nothing, or on the customer's words.  ",
+        "First check: Count the rows whose last role is not assistant.",
+    ]
+    assert _marks(course, "anna", "repair-hidden", "02_roles")[-1] is None
+
+
 def test_grading_again_changes_nothing_and_a_new_verdict_is_listed(course):
     results = [graded("anna"), graded("ben"), graded("ben", "04_labels")]
     write_results(results, course=course)

@@ -30,6 +30,7 @@ from nbgrader.utils import is_grade, is_solution, is_task, parse_utc
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from autograder.faults.registry import all_faults
 from autograder.grading.graded_lab import GradedLab, UnknownLab, load_labs, nbgrader_config
 from autograder.grading.model import CellGrade, Result, Status
 from autograder.grading.safe_outputs import make_safe, plain_text, without_html
@@ -375,15 +376,27 @@ def _answers_of(notebook: NotebookNode) -> dict[str, str]:
 
 
 def _comment(name: str, result: Result, lab: GradedLab, now: Mapping[str, str]) -> str | None:
-    """What the answer's comment says: nothing for a right answer, else the verdicts' own words."""
+    """What the answer's comment says: nothing for a right answer, else the diagnosis in a few lines.
+
+    The first paragraph of each verdict and the first check of the mistakes it names; the verdict in full,
+    with its table of cases, is the output of the test cell below the answer.
+    """
     if now.get(name) == lab.by_grade_id[name].source:
         return NO_RESPONSE
     verdicts = [grade for grade in result.cells if lab.answers[grade.grade_id] == name]
-    texts = dict.fromkeys(
-        v.text.strip() for v in verdicts if v.text.strip() and v.verdict not in ("passed", "by hand")
-    )
-    lines = [line.strip() for text in texts for line in plain_text(text, 4000).splitlines() if line.strip()]
-    return without_html("  \n".join(lines)).replace("](", "]\u2060(") or None
+    failed = [v for v in verdicts if v.text.strip() and v.verdict not in ("passed", "by hand")]
+    lines = [
+        line.strip()
+        for v in failed
+        for line in plain_text(v.text, 4000).strip().partition("\n\n")[0].splitlines()
+    ]
+    named = {fault for v in failed for fault in v.faults}
+    for fault in (f for f in all_faults() if f.id in named):
+        told = "\n".join(lines)
+        lines += [
+            line for line in (fault.consequence, f"First check: {fault.first_check}") if line not in told
+        ]
+    return without_html("  \n".join(dict.fromkeys(lines))).replace("](", "]\u2060(") or None
 
 
 def autograded_notebook(result: Result, lab: GradedLab) -> NotebookNode:
