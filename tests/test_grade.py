@@ -132,7 +132,9 @@ def test_the_seed_decides_the_cases_and_another_one_is_noticed(course: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])
-def test_a_folder_without_hand_ins_is_one_sentence(course: Path, name: str, capsys) -> None:
+def test_a_folder_without_hand_ins_is_one_sentence(
+    course: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (course / "empty").mkdir()
     assert main(course / name, Options(course=course)) == 1
     said = capsys.readouterr().out.strip()
@@ -141,7 +143,7 @@ def test_a_folder_without_hand_ins_is_one_sentence(course: Path, name: str, caps
 
 
 def test_without_bubblewrap_it_refuses_and_says_what_would_not_hold(
-    course: Path, capsys, monkeypatch: pytest.MonkeyPatch
+    course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     assert main(course / "submitted", Options(course=course)) == 1
@@ -150,7 +152,21 @@ def test_without_bubblewrap_it_refuses_and_says_what_would_not_hold(
     assert not (course / "gradebook.db").exists()
 
 
-def test_a_scheduler_that_does_not_answer_is_one_sentence(course: Path, capsys) -> None:
+def test_unsafe_goes_on_without_a_sandbox_and_gives_the_same_marks(
+    course: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert _points(_grade(course, unsafe=True, feedback=False)) == {
+        "right": pytest.approx(1.0),
+        "blank": 0.0,
+        "wrong": 0.0,
+        "page": None,
+    }
+
+
+def test_a_scheduler_that_does_not_answer_is_one_sentence(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(course / "submitted", Options(course=course, scheduler="tcp://127.0.0.1:1")) == 1
     assert "No Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().out
     assert not (course / "gradebook.db").exists()

@@ -1,6 +1,7 @@
 """`course.py grade`: a folder of hand-ins in; gradebook, feedback, tables and a class report out."""
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,8 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
     """
     outcome = ClassOutcome()
     labs = select(options.labs, discover(options.course / "solutions"))
+    if options.unsafe and sys.platform != "linux":
+        raise Refused("Grading needs Linux, with --unsafe too: docs/grading.md names WSL2 and a container.")
     if not options.unsafe and options.scheduler is None:
         with _timed(outcome, "probe"):
             sandbox.require()
@@ -175,7 +178,17 @@ def _jobs(
                 settled.append(_unprepared(prepared, submission))
                 continue
             why = cause(prepared, submission.files, seed, options.limits, options.course)
-            jobs.append(Job(prepared, seed, options.limits, submission.files, why, submission.submitted_at))
+            jobs.append(
+                Job(
+                    prepared,
+                    seed,
+                    options.limits,
+                    submission.files,
+                    why,
+                    submission.submitted_at,
+                    isolated=not options.unsafe,
+                )
+            )
     return jobs, settled
 
 
@@ -215,7 +228,7 @@ def _judge(jobs: list[Job], options: Options, outcome: ClassOutcome, console: Co
     )
     try:
         with _timed(outcome, "warm up"), console.status("Importing the libraries once for all submissions"):
-            workers.warm_up()
+            workers.warm_up(not options.unsafe)
         with _timed(outcome, "judging"), _progress(console) as bar:
             task = bar.add_task("Judging", total=len(jobs))
             waiting = len(jobs)

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nbformat.v4 import new_output
+
 from autograder.checks.judging import private_cases
 from autograder.checks.registry import exercises
 from autograder.checks.seeds import Seed
@@ -34,7 +36,20 @@ _FLAGS = {
     "processes": "started too many processes and was stopped",
     "time": "took too long as a whole; the rest was not run",
 }
-_NO_NETWORK = ("Network is unreachable", "Temporary failure in name resolution", "Name or service not known")
+_NO_NETWORK = (
+    "Network is unreachable",
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "Could not resolve host",
+    "We couldn't connect to 'https://huggingface.co'",
+    "OfflineModeIsEnabled",
+    "LocalEntryNotFoundError",
+)
+_NETWORK_NOTE = """
+[grader] There is no network while grading. Models: load_model("smollm2-135m") or load_model("nano") of
+chatcontract.models. Data: asset("shopflow/...") of chatcontract.course_files. Packages: those of the course.
+"""
+_FULL = ("No space left on device", "[Errno 27] File too large")
 LARGEST_RESULT = 12 * 1024 * 1024
 
 
@@ -58,6 +73,7 @@ class Job:
 
     Attributes:
         files: further files of the student's folder, by name.
+        isolated: False only where the instructor asked for it (`--unsafe`).
     """
 
     prepared: Prepared
@@ -66,6 +82,7 @@ class Job:
     files: dict[str, bytes] = field(default_factory=dict)
     cause: str = ""
     submitted_at: datetime.datetime | None = None
+    isolated: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,7 @@ class _Grading:
         self.flags: list[str] = []
         self.kernel: socket.socket | None = None
         self.held: dict[int, _Held] = {}
-        self.lost = False
+        self.lost: set[str] = set()
         self.stopped: dict[str, str] = {}
         self.seconds = {"questions": 0.0}
         self.peak = 0
@@ -151,13 +168,10 @@ class _Grading:
 
     def run(self) -> None:
         self.report = self._pass(at_once=False)
-        if self.lost and self._open():
+        if self.lost:
             # Something ended the forks that waited. Now every question is asked where it stands, and
             # nobody is shown what this second run puts out.
             self._pass(at_once=True)
-
-    def _open(self) -> bool:
-        return any(test.grade_id not in self.grades for test in self.tests.values())
 
     def _pass(self, *, at_once: bool) -> dict[str, Any]:
         """Run the notebook once and judge what can be judged; what the runner reported."""
@@ -233,11 +247,14 @@ class _Grading:
         test = self.tests.get(event["cell"])
         if test is None or test.grade_id in self.grades:
             return
+        # In a second run the kernel has met secret cases: no further text may come from it.
+        if at_once and test.grade_id not in self.lost:
+            return
         held = self._hold(test, event["ran"])
         if held is None and (at_once or not test.hidden):
             self._judge(test, None)
         elif held is None:
-            self.lost = True
+            self.lost.add(test.grade_id)
         elif at_once or not test.hidden:
             self._judge(test, held)
         else:
@@ -267,7 +284,7 @@ class _Grading:
             if test.grade_id in self.grades:
                 continue
             if held.channel.fileno() < 0 or not _listens(held.channel):
-                self.lost = True
+                self.lost.add(test.grade_id)
             else:
                 self._judge(test, held)
 
@@ -416,7 +433,7 @@ def grade(job: Job, workshop: Workshop) -> Result:
     order = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in prepared.notebook["cells"]]
     cells = sorted([*cells, *_by_hand(run, prepared)], key=lambda c: order.index(c.grade_id))
     notebook, own = _with_outputs(prepared.notebook, run.report)
-    flags = tuple(dict.fromkeys([*run.flags, *_told(run.report), *_network(notebook)]))
+    flags = tuple(dict.fromkeys([*run.flags, *_told(run.report), *_refused(notebook)]))
     status, reason = prepared.status, prepared.reason
     if not reached:
         status = Status.NEEDS_HUMAN
@@ -466,13 +483,17 @@ def _with_outputs(notebook: dict[str, Any], report: dict[str, Any]) -> tuple[dic
     return copy, sum(float(t) for t in times if isinstance(t, int | float))
 
 
-def _network(notebook: dict[str, Any]) -> list[str]:
+def _refused(notebook: dict[str, Any]) -> list[str]:
+    """What cells asked for and did not get, by their outputs; a note in the cell says what to use instead."""
+    flags = []
     for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            said = str(output.get("evalue", "")) + str(output.get("text", ""))
-            if any(words in said for words in _NO_NETWORK):
-                return ["asked for the network, which is closed while grading"]
-    return []
+        said = json.dumps(cell.get("outputs", []), ensure_ascii=False)
+        if any(json.dumps(words)[1:-1] in said for words in _NO_NETWORK):
+            cell["outputs"].append(new_output("stream", name="stdout", text=_NETWORK_NOTE))
+            flags.append("asked for the network, which is closed while grading")
+        if any(words in said for words in _FULL):
+            flags.append("filled the disk space of a submission")
+    return flags
 
 
 @cache

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.labs import ROOT
+from chatcontract.models import cache_root
 
 COURSE, VENV, MODELS, WIRE = "/opt/course", "/opt/venv", "/opt/models", "/wire"
 # What students have themselves, and the empty packages around `inside`.
@@ -71,6 +72,13 @@ def command(wire: Path, program: list[str], *, models: Path | None = None) -> li
         words += ["--perms", "0755", "--tmpfs", folder]
     words += ["--bind", str(wire), WIRE, "--remount-ro", "/", "--chdir", "/home/student"]
     return [*words, "--", _python(), *program]
+
+
+def command_without(program: list[str], wire: Path) -> tuple[list[str], dict[str, str]]:
+    """The same program with no sandbox around it, and its environment; for `--unsafe`."""
+    changed = {"HOME": str(wire), "PYTHONPATH": str(ROOT), "CHATCONTRACT_CACHE": str(cache_root())}
+    changed["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    return [sys.executable, *program], _environment() | changed
 
 
 def _python() -> str:

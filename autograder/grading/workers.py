@@ -18,14 +18,14 @@ class NoCluster(ConnectionError):
     """No Dask scheduler answers at the address; the message says so."""
 
 
-def _workshop(fresh: bool = False) -> Workshop:
+def _workshop(isolated: bool, fresh: bool = False) -> Workshop:
     """This thread's warm processes; made at the first use and again when they are gone."""
     current: Workshop | None = getattr(_here, "workshop", None)
-    if current is not None and (fresh or not current.alive()):
+    if current is not None and (fresh or current.isolated != isolated or not current.alive()):
         current.close()
         current = None
     if current is None:
-        current = Workshop()
+        current = Workshop(isolated=isolated)
         _here.workshop = current
         with _lock:
             _opened.append(current)
@@ -39,7 +39,7 @@ def run_job(job: Job) -> Result:
     """
     for attempt in range(2):
         try:
-            return grade(job, _workshop(fresh=attempt > 0))
+            return grade(job, _workshop(job.isolated, fresh=attempt > 0))
         except WorkshopError as error:
             problem = str(error)
     return unfinished(job, f"The grader's own processes ended twice with this submission ({problem}).")
@@ -59,11 +59,6 @@ def unfinished(job: Job, reason: str) -> Result:
     )
 
 
-def warm_up(_: int = 0) -> None:
-    """Make this worker's warm processes before the first job."""
-    _workshop()
-
-
 def close_workshops() -> None:
     """End every warm process that this process started."""
     with _lock:
@@ -80,7 +75,7 @@ class LocalWorkers:
         self._barrier = threading.Barrier(count)
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="grader")
 
-    def warm_up(self) -> None:
+    def warm_up(self, isolated: bool) -> None:
         """Start the warm processes of all workers at once.
 
         Raises:
@@ -90,7 +85,7 @@ class LocalWorkers:
         def one(_: int) -> None:
             # The barrier gives each thread exactly one of these calls.
             self._barrier.wait(timeout=60)
-            warm_up()
+            _workshop(isolated)
 
         list(self._pool.map(one, range(self.count)))
 
@@ -129,7 +124,7 @@ class DaskWorkers:
             self.close()
             raise NoCluster(f"The scheduler at {address} has no workers: start some with 'dask worker'.")
 
-    def warm_up(self) -> None:
+    def warm_up(self, isolated: bool) -> None:
         """The workers warm up with their first job."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:

@@ -18,7 +18,14 @@ SEED = 20260101
 
 
 def become_kernel(
-    job: Path, wire: Path, judge: socket.socket, request: dict[str, Any], bound: socket.socket, ready: int
+    job: Path,
+    wire: Path,
+    judge: socket.socket,
+    request: dict[str, Any],
+    bound: socket.socket,
+    ready: int,
+    *,
+    isolated: bool,
 ) -> None:
     """Enter the namespaces and run the kernel; returns when it ended.
 
@@ -30,20 +37,19 @@ def become_kernel(
         bound: a byte is sent here once the kernel listens; when the other side has made the folder of its
             sockets read-only, it closes.
         ready: closed before student code runs; what went wrong before can be written to it.
+        isolated: whether there are namespaces; without them the kernel works in the job's folder.
     """
     namespaces.die_with_parent()
-    namespaces.own_mounts()
-    namespaces.own_proc()
-    namespaces.loopback_up()
-    namespaces.scratch("/tmp", request["disk"])
-    namespaces.scratch("/dev/shm", request["disk"])
-    namespaces.scratch(HOME, request["disk"])
-    folder = Path(HOME) / request["folder"]
+    home = Path(HOME) if isolated else job / "home"
+    folder = home / request["folder"]
+    if isolated:
+        _own_file_systems(request["disk"])
     shutil.copytree(job / "files", folder)
-    namespaces.bind(str(job), WIRE)
-    namespaces.scratch(str(wire), 4096, read_only=True)
-    namespaces.make_read_only("/proc")
-    namespaces.make_devices_read_only()
+    if isolated:
+        namespaces.bind(str(job), WIRE)
+        namespaces.scratch(str(wire), 4096, read_only=True)
+        namespaces.make_read_only("/proc")
+        namespaces.make_devices_read_only()
     used = resource.getrusage(resource.RUSAGE_SELF)
     namespaces.limit(
         data=_data_in_use() + request["memory"],
@@ -59,8 +65,8 @@ def become_kernel(
         os.dup2(nothing, descriptor)
     os.close(nothing)
     os.chdir(folder)
-    os.environ |= {"HOME": HOME, "TMPDIR": "/tmp", "PWD": str(folder)}
-    app = _application(request["connection"])
+    os.environ |= {"HOME": str(home), "TMPDIR": "/tmp" if isolated else str(home), "PWD": str(folder)}
+    app = _application(request["connection"], Path(WIRE) if isolated else job, folder.parent)
     shell = app.kernel.shell
     answers.start(judge, lambda: shell.user_ns)
     _seeds()
@@ -71,18 +77,26 @@ def become_kernel(
     app.start()
 
 
-def _application(connection: dict[str, Any]) -> Any:
+def _own_file_systems(size: int) -> None:
+    namespaces.own_mounts()
+    namespaces.own_proc()
+    namespaces.loopback_up()
+    for path in ("/tmp", "/dev/shm", HOME):
+        namespaces.scratch(path, size)
+
+
+def _application(connection: dict[str, Any], wire: Path, home: Path) -> Any:
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance(
         transport="ipc",
-        ip=f"{WIRE}/k",
+        ip=str(wire / "k"),
         shell_port=connection["shell_port"],
         iopub_port=connection["iopub_port"],
         stdin_port=connection["stdin_port"],
         control_port=connection["control_port"],
         hb_port=connection["hb_port"],
-        connection_file="/tmp/kernel.json",
+        connection_file=str(home / "kernel.json"),
     )
     app.session.key = connection["key"].encode()
     app.config.HistoryManager.enabled = False

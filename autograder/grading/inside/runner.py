@@ -168,6 +168,9 @@ class _Run:
             if not repeated:
                 self.seconds[index] = time.monotonic() - began
                 self.done.add(index)
+        errors = {item.get("ename") for item in target.get("outputs", []) if item.output_type == "error"}
+        if ends := errors & set(_ERRORS):
+            self.stopped[index] = _ERRORS[ends.pop()]
         if client.cut_bytes:
             self._note(target, f"({client.cut_bytes} further bytes of output were cut.)")
             self.flags.append(f"cell {index + 1}: {client.cut_bytes} bytes of output cut")
@@ -202,6 +205,8 @@ class _Run:
         frames.receive(self.channel, 3600.0)
 
 
+# Exceptions that say as much as the end of a process does.
+_ERRORS = {"MemoryError": "memory", "SystemExit": "crash"}
 _DEATHS = {
     "memory": "This cell used too much memory.",
     "processes": "This cell started too many processes.",

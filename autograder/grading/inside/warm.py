@@ -23,12 +23,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from autograder.grading.inside import frames, namespaces
 
 PAGE = resource.getpagesize()
 WATCH_EVERY = 0.05
 EXACT_EVERY = 0.25
 START_SECONDS = 30.0
+# Where the folder of the sockets is seen in a sandbox, and nowhere else.
+SANDBOX_WIRE = "/wire"
 
 
 @dataclass
@@ -61,10 +65,13 @@ class Warm:
 
     def __init__(self, kind: str, wire: Path, deposits: socket.socket) -> None:
         self.kind, self.wire, self.deposits = kind, wire, deposits
+        self.isolated = str(wire) == SANDBOX_WIRE
+        if not self.isolated:
+            namespaces.adopt_orphans()
         self.deposited: socket.socket | None = None
         self.child: _Child | None = None
         self.last = _Ended()
-        self.others = set(_processes())
+        self.others = set(self._processes())
         self.selector = selectors.DefaultSelector()
         self.door = socket.socket(socket.AF_UNIX)
         self.door.bind(str(wire / f"{kind}.sock"))
@@ -108,7 +115,7 @@ class Warm:
         if self.deposited is None:
             return {"error": "no socket was deposited for this start"}
         self.last = _Ended()
-        self.others = set(_processes())
+        self.others = set(self._processes())
         reading, writing = os.pipe()
         outer = os.fork()
         if outer == 0:
@@ -155,12 +162,13 @@ class Warm:
                     self.deposited, self.wire, request
                 )
                 os._exit(0)
-            namespaces.unshare(
-                namespaces.CLONE_NEWNS
-                | namespaces.CLONE_NEWPID
-                | namespaces.CLONE_NEWIPC
-                | namespaces.CLONE_NEWNET
-            )
+            if self.isolated:
+                namespaces.unshare(
+                    namespaces.CLONE_NEWNS
+                    | namespaces.CLONE_NEWPID
+                    | namespaces.CLONE_NEWIPC
+                    | namespaces.CLONE_NEWNET
+                )
             from autograder.grading.inside import kernel
 
             ours, theirs = socket.socketpair()
@@ -172,7 +180,8 @@ class Warm:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 # The kernel has given up the right to do this before its first thread started.
                 if ours.recv(1):
-                    namespaces.make_read_only(kernel.WIRE)
+                    if self.isolated:
+                        namespaces.make_read_only(kernel.WIRE)
                     os.write(writing, b"+")
                 os.close(writing)
                 ours.close()
@@ -180,7 +189,13 @@ class Warm:
                 os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
             ours.close()
             kernel.become_kernel(
-                self.wire / request["job"], self.wire, self.deposited, request, theirs, writing
+                self.wire / request["job"],
+                self.wire,
+                self.deposited,
+                request,
+                theirs,
+                writing,
+                isolated=self.isolated,
             )
             os._exit(0)
         except BaseException:
@@ -259,7 +274,7 @@ class Warm:
                 os.kill(largest, signal.SIGKILL)
 
     def _mine(self, child: _Child) -> list[int]:
-        return [p for p in _processes() if p not in self.others and p != child.outer]
+        return [p for p in self._processes() if p not in self.others and p != child.outer]
 
     def _used(self, child: _Child, mine: list[int]) -> int:
         """Bytes that the processes take together, without what the warm imports took."""
@@ -272,6 +287,12 @@ class Warm:
             child.exact = max(0, sum(_proportional(p) for p in mine) - child.own)
             child.measured = now
         return child.exact
+
+    def _processes(self) -> list[int]:
+        """What can be seen in the sandbox; without one, what descends from this process."""
+        if self.isolated:
+            return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        return [process.pid for process in psutil.Process().children(recursive=True)]
 
     def _kill(self, child: _Child) -> None:
         for pid in (child.inner, child.outer):
@@ -289,7 +310,7 @@ class Warm:
             return
         self._kill(self.child)
         deadline = time.monotonic() + 5
-        while rest := [p for p in _processes() if p not in self.others]:
+        while rest := [p for p in self._processes() if p not in self.others]:
             if time.monotonic() > deadline:
                 # The next submission must not share a sandbox with what could not be killed.
                 sys.exit(f"processes {rest} survived their kernel")
@@ -301,10 +322,6 @@ class Warm:
                     continue
             time.sleep(0.002)
         self.child = None
-
-
-def _processes() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 
 
 def _anonymous(pid: int) -> int:
