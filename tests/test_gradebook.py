@@ -208,7 +208,7 @@ def test_the_comment_is_the_diagnosis_and_not_the_whole_report(course):
     comment = _marks(course, "anna", "role-errors-visible", "02_roles")[-1]
     assert comment.splitlines() == [
         "role_errors: 2 of 9 cases failed. A short reason.  ",
-        "role_errors: 0 of 1.5 points.  ",
+        "role_errors: 0 of 1.5 points for the instructor's cases.  ",
         "There is no answer to learn: the row trains on nothing, or on the customer's words.  ",
         "First check: Count the rows whose last role is not assistant.",
     ]

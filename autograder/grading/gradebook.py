@@ -385,17 +385,13 @@ def _comment(name: str, result: Result, lab: GradedLab, now: Mapping[str, str]) 
         return NO_RESPONSE
     verdicts = [grade for grade in result.cells if lab.answers[grade.grade_id] == name]
     failed = [v for v in verdicts if v.text.strip() and v.verdict not in ("passed", "by hand")]
-    lines = [
-        line.strip()
-        for v in failed
-        for line in plain_text(v.text, 4000).strip().partition("\n\n")[0].splitlines()
-    ]
+    paragraphs = [plain_text(v.text, 4000).strip().partition("\n\n")[0] for v in failed]
+    lines = [line.strip() for paragraph in paragraphs for line in paragraph.splitlines()]
     named = {fault for v in failed for fault in v.faults}
     for fault in (f for f in all_faults() if f.id in named):
         told = "\n".join(lines)
-        lines += [
-            line for line in (fault.consequence, f"First check: {fault.first_check}") if line not in told
-        ]
+        first = f"First check: {fault.first_check}"
+        lines += [line for line in (fault.consequence, first) if line not in told]
     return without_html("  \n".join(dict.fromkeys(lines))).replace("](", "]\u2060(") or None
 
 
