@@ -327,6 +327,26 @@ def test_cells_cannot_change_under_submissions(course):
     assert _dump(course) == before
 
 
+def test_points_may_change_and_a_lab_may_come_before_its_first_submission(course):
+    write_results([ungraded("finn", Status.MISSING, "")], course=course)
+    first = graded("finn")
+    write_results([first], course=course)
+    path = course / "solutions" / "02_roles" / "02_roles.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == "repair-hidden":
+            cell.metadata.nbgrader.points = 4
+    nbformat.write(notebook, path)
+    with pytest.raises(GraderError, match=r"repair-hidden: graded out of 1.5, but the lab gives 4"):
+        write_results([first], course=course)
+    *others, last = first.cells
+    new = first.model_copy(update={"cells": (*others, last.model_copy(update={"possible": 4, "points": 4}))})
+    assert write_results([new], course=course) == [Change("finn", "02_roles", "repair-hidden", 1.5, 4.0)]
+    with _gradebook(course) as gradebook:
+        submission = gradebook.find_submission("02_roles", "finn")
+        assert (submission.score, submission.max_score) == (12.5, 12.5)
+
+
 def test_a_database_that_cannot_be_reached_is_said_in_one_sentence(course):
     with pytest.raises(GraderError, match=r"The grades were not written: .* grade again"):
         write_results([graded("anna")], course=course, db=f"sqlite:///{course}/no/such/folder/x.db")
