@@ -462,6 +462,51 @@ def test_two_parts_of_a_written_answer_both_count():
     assert source_of(changed(add, START.name), "base-why") == "First.\n\nSecond."
 
 
+def test_a_written_answer_under_its_untouched_cell_counts():
+    def add(notebook: dict[str, Any]) -> None:
+        notebook["cells"][position(notebook, "base-why")]["source"] = "Write your answer here."
+        notebook["cells"].insert(position(notebook, "base-why") + 1, own("It never saw a cue.", "markdown"))
+
+    prepared = changed(add, START.name)
+    assert source_of(prepared, "base-why") == "It never saw a cue." and not prepared.blank
+    assert sources(prepared).count("It never saw a cue.") == 1
+
+
+def test_magics_and_fences_do_not_hide_an_answer():
+    plain = "def role_errors(roles):\n    return ['mine']"
+    for source in (
+        f"%%time\n{plain}",
+        f"%matplotlib inline\nfiles = !ls\nrole_errors?\n{plain}\n!pip list",
+        f"Here it is:\n\n```python\n{plain}\n```",
+    ):
+
+        def elsewhere(notebook: dict[str, Any], source: str = source) -> None:
+            cell_of(notebook, STUB)["source"] = RELEASED
+            notebook["cells"].append(own(source, "markdown" if "```" in source else "code"))
+
+        assert source_of(changed(elsewhere), STUB) == plain
+
+
+HARD = (
+    *("%x\n" * 3000, "-" * 40_000 + "1", "a" + ".b" * 20_000, "lambda:" * 7_000 + "1", "(" * 40_000),
+    *("x\x0c = 1\n?", "```\n" * 20_000, "a=" * 20_000 + "!", "\\\n" * 20_000, "def role_errors" * 10_000),
+)
+
+
+@pytest.mark.parametrize("source", HARD, ids=range(len(HARD)))
+def test_code_that_is_hard_to_parse_costs_little(source):
+    def add(notebook: dict[str, Any]) -> None:
+        cell_of(notebook, STUB)["source"] = f"{RELEASED}\n{source}"
+        notebook["cells"].append(own(f"def role_errors(roles):\n    return 1\n{source}"))
+
+    notebook = solved_copy(LAB)
+    add(notebook)
+    submission = handed_in(LAB, notebook)
+    start = time.process_time()
+    assert prepare(submission, LAB).status in (Status.GRADED, Status.GRADED_WITH_REPAIRS)
+    assert time.process_time() - start < 3
+
+
 def test_a_submission_without_a_notebook_keeps_its_status():
     missing = Submission(student="joe", lab=LAB.name, status=Status.MISSING, reason="Nothing there.")
     prepared = prepare(missing, LAB)

@@ -10,8 +10,8 @@ For an answer in code, the first of these that there is:
 4. the last cell that stands for the answer cell and is not the released stub, whatever it holds;
 5. the stub: a blank answer.
 
-A written answer is all text of the cells that stand for it, the released text left out; without such a cell,
-the text that stands in its place.
+A written answer is all text of the cells that stand for it, the released text left out; where there is none,
+the text right under it or in its place.
 """
 
 import re
@@ -172,18 +172,29 @@ def _with_needs(source: str, home: HandedCell, target: OfficialCell, found: Alig
 def _written(lab: Official, target: OfficialCell, found: Alignment) -> Answer:
     claimants = found.claims[target.position]
     filled = [c for c in claimants if c.text and c.text != target.text]
-    if not claimants:
-        filled = _in_its_place(lab, target, found)
+    in_place = not filled
+    if in_place:
+        filled = _after(claimants[-1], found) if claimants else _in_its_place(lab, target, found)
     if filled:
         answer = Answer(source="\n\n".join(c.source for c in filled), used={c.position for c in filled})
         for cell in filled:
             answer.attachments |= cell.data.get("attachments", {})
-        if not claimants:
+        if in_place:
             answer.repair = "Written answers were recognised by their place"
         elif len(filled) > 1:
             answer.repair = "Written answers stood in several cells, which were joined"
         return answer
     return Answer(source=str(target.data["source"]), blank=True) if claimants else Answer()
+
+
+def _after(stub: HandedCell, found: Alignment) -> list[HandedCell]:
+    """Text of the student's own right under a written answer's cell that was left as it was released."""
+    there: list[HandedCell] = []
+    for cell in found.cells[stub.position + 1 :]:
+        if cell.position in found.claimed or cell.position in found.copies or cell.kind == "code":
+            break
+        there += [cell] if cell.text else []
+    return there
 
 
 def _in_its_place(lab: Official, target: OfficialCell, found: Alignment) -> list[HandedCell]:

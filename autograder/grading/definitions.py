@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from IPython.core.inputtransformer2 import TransformerManager
-
-# Longer cells are not parsed: no answer of the course comes near it, and parsing costs time.
-MAX_PARSED = 200_000
+# Longer cells are not parsed: no answer of the course comes near it, and a tree takes 100 times its text.
+MAX_PARSED = 50_000
+# A line that is a magic, a shell command or a question, or assigns what one of them gives.
+_MAGIC = re.compile(
+    r"^(?P<before>[ \t]*(?:[\w, ]+=[ \t]*)?)(?:[%!][^\n]*|\?[^\n]*|[\w.]+\?{1,2}[ \t]*)$", re.MULTILINE
+)
 _FENCE = re.compile(r"^```(?:python)?[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -104,22 +106,23 @@ def bound_names(source: str) -> frozenset[str]:
     return frozenset(name for node in module.body for name in _bound(node)) if module else frozenset()
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=32)
 def _parsed(source: str) -> tuple[ast.Module | None, str]:
+    """The parsed code and the text that its line numbers refer to."""
     if len(source) > MAX_PARSED:
         return None, source
     if fence := _FENCE.search(source):
         source = fence[1]
-    elif source.lstrip().startswith("%%"):
-        source = re.sub(r"^(\s*)%%.*", r"\1", source, count=1)
     module = _parse(source)
-    if module is None and re.search(r"^\s*[%!?]|[?]\s*$|=\s*[%!]", source, re.MULTILINE):
-        try:
-            source = TransformerManager().transform_cell(source)
-        except (SyntaxError, ValueError, RecursionError, IndexError):
-            return None, source
-        module = _parse(source)
+    if module is None and _MAGIC.search(source):
+        module = _parse(_MAGIC.sub(_stand_in, source))
     return module, source
+
+
+def _stand_in(magic: re.Match[str]) -> str:
+    """Python of the same length in lines; IPython's own translation can take minutes."""
+    before = magic["before"]
+    return f"{before}None" if before.strip() else f"{before}pass"
 
 
 def _parse(source: str) -> ast.Module | None:
