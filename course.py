@@ -58,6 +58,9 @@ INSTRUCTOR_VERBS = {
     "release": ("--out DIR", "make the student's bundle, without answers"),
     "faults": ("[LAB ...]", "prove that every fault is caught and named, and no right answer refused"),
     "judge": ("[LAB ...]", "say which seed this class is graded with; later show its private cases"),
+    "grade": ("[PATH]", "grade a class: gradebook, feedback, tables and a report"),
+    "rehearse": ("[--lab LAB]", "release, simulate a class, grade it and check every mark"),
+    "bench": ("grade", "measure the grader beside stock nbgrader"),
     "test": ("[PYTEST OPTIONS]", "run the linters, the type checker and the whole test suite"),
 }
 

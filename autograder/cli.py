@@ -134,6 +134,46 @@ def grade(
     raise typer.Exit(run_grade(path, options))
 
 
+@app.command()
+def rehearse(
+    labs: Annotated[
+        list[str] | None, typer.Option("--lab", metavar="LAB", help="Such as 06 or qlora; default: all.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Keep everything in this new folder.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Submissions at a time on this machine.")] = 2,
+) -> None:
+    """Release, simulate a class from the release, grade it, and check every mark, page and table."""
+    from autograder.grading.rehearse import main as run_rehearsal
+
+    raise typer.Exit(run_rehearsal(tuple(labs or ()), out, workers))
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure the course's own tools.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("grade")
+def bench_grade(
+    submissions: Annotated[int, typer.Option(min=1, help="Of all labs together.")] = 60,
+    labs: Annotated[
+        list[str] | None, typer.Option("--lab", metavar="LAB", help="Such as 06 or qlora; default: all.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Submissions at a time of this grader.")] = 2,
+    stock_sample: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Give stock nbgrader K of each lab only.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file.")
+    ] = None,
+) -> None:
+    """Grade a simulated class with this grader and with stock nbgrader: rates, overhead, memory."""
+    from autograder.bench_grade import main as run_bench
+
+    raise typer.Exit(run_bench(submissions, tuple(labs or ()), workers, stock_sample, out))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run the linters, the type checker and the test suite; further options go to pytest."""
