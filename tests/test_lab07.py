@@ -216,13 +216,13 @@ def test_a_fingerprint_changes_with_what_decides_the_prompt_and_with_nothing_els
         {"port": 8000, "saved": "today"},
     ):
         assert fingerprint({**same, **change}) == mine, change
-    for change in (
+    for other in (
         {"template": shape.training_template.replace("message", "massage")},
         {"special_ids": {"a": 2, "b": 1}},
         {"stop_ids": [2]},
         {"adds_special_tokens": True},
     ):
-        assert fingerprint({**same, **change}) != mine, change
+        assert fingerprint({**same, **other}) != mine, other
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
