@@ -54,6 +54,7 @@ class Alignment:
         claimed: the lab's position that each such cell stands for, by its own.
         copies: cells that repeat one of the lab's and were left out.
         by_text: cells that were recognised by their text and not by a name.
+        stubs: the lab's exercises and the bodies of their stubs.
     """
 
     cells: list[HandedCell]
@@ -61,6 +62,14 @@ class Alignment:
     claimed: dict[int, int] = field(default_factory=dict)
     copies: set[int] = field(default_factory=set)
     by_text: set[int] = field(default_factory=set)
+    stubs: dict[str, str] = field(default_factory=dict)
+    _defined: dict[int, frozenset[str]] = field(default_factory=dict)
+
+    def defines(self, cell: HandedCell) -> frozenset[str]:
+        """The lab's exercises that a cell answers in earnest."""
+        if cell.position not in self._defined:
+            self._defined[cell.position] = defined(cell.source, self.stubs)
+        return self._defined[cell.position]
 
     def claim(self, cell: HandedCell, target: OfficialCell) -> None:
         """Let a cell of the hand-in stand for one of the lab."""
@@ -76,6 +85,8 @@ class Alignment:
 def align(lab: Official, notebook: dict[str, Any]) -> Alignment:
     """Match the cells of a cleaned notebook (see autograder.grading.reading.clean) with the lab's."""
     found = Alignment([HandedCell(i, c, compact(c["source"])) for i, c in enumerate(notebook["cells"])])
+    for answer in lab.answers:
+        found.stubs |= answer.functions
     for cell in found.cells:
         named = _named(lab, cell)
         if named and not _is_own(cell, named, found):
@@ -126,10 +137,9 @@ def _match_tests(lab: Official, found: Alignment) -> None:
         if target.role is Role.TEST and not found.claims[target.position]
         for called in re.findall(r"^check\((\w+)\)", target.text, re.MULTILINE)
     }
-    stubs = {name: body for answer in lab.answers for name, body in answer.functions.items()}
     for cell in found.free() if open_tests else ():
         called = re.findall(r"^check\((\w+)\)", cell.text, re.MULTILINE)
-        if len(called) == 1 and called[0] in open_tests and not defined(cell.source, stubs):
+        if len(called) == 1 and called[0] in open_tests and not found.defines(cell):
             found.claim(cell, open_tests.pop(called[0]))
             found.by_text.add(cell.position)
 

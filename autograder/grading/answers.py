@@ -58,20 +58,20 @@ class Answer:
 
 def find_answer(lab: Official, target: OfficialCell, found: Alignment) -> Answer:
     """The answer to one exercise."""
-    return _code(lab, target, found) if target.data["cell_type"] == "code" else _written(lab, target, found)
+    return _code(target, found) if target.data["cell_type"] == "code" else _written(lab, target, found)
 
 
-def _code(lab: Official, target: OfficialCell, found: Alignment) -> Answer:
+def _code(target: OfficialCell, found: Alignment) -> Answer:
     claimants = found.claims[target.position]
     filled = [c for c in claimants if c.text and not is_stub(c, target)]
-    in_earnest = [c for c in filled if _defines(c.source, target)]
+    in_earnest = [c for c in filled if _answers(c, target, found)]
     if joined := _joined(target, found, filled):
         answer = Answer(source=joined[0], used={c.position for c in joined[1]})
         return _rest(answer, filled, target, "Answers were split into several cells, which were joined")
     if in_earnest or (filled and not target.functions):
         best = (in_earnest or filled)[-1]
         return _rest(Answer(source=best.source, used={best.position}), filled, target)
-    if not claimants and (own := _own(lab, target, found)):
+    if not claimants and (own := _own(target, found)):
         answer = Answer(source=own[-1].source, used={own[-1].position})
         return _rest(answer, own, target, BY_NAME)
     if elsewhere := _elsewhere(target, found):
@@ -96,8 +96,8 @@ def is_stub(cell: HandedCell, target: OfficialCell) -> bool:
     return cell.text == target.text or bool(target.meaning and comparable(cell.source) == target.meaning)
 
 
-def _defines(source: str, target: OfficialCell) -> bool:
-    return defined(source, target.functions) == target.functions.keys() != set()
+def _answers(cell: HandedCell, target: OfficialCell, found: Alignment) -> bool:
+    return bool(target.functions) and found.defines(cell) >= target.functions.keys()
 
 
 def _joined(
@@ -115,7 +115,7 @@ def _joined(
         if len(parts) < 2 or all(parses(part.source) for part in parts):
             continue
         whole = "\n".join(part.source for part in parts)
-        if _defines(whole, target):
+        if defined(whole, target.functions) == target.functions.keys():
             return whole, parts
     return None
 
@@ -131,14 +131,12 @@ def _rest(answer: Answer, filled: list[HandedCell], target: OfficialCell, repair
     return answer
 
 
-def _own(lab: Official, target: OfficialCell, found: Alignment) -> list[HandedCell]:
+def _own(target: OfficialCell, found: Alignment) -> list[HandedCell]:
     """Cells of the student's own that define this answer's function, no other's, and test nothing."""
-    every = {name: body for answer in lab.answers for name, body in answer.functions.items()}
     return [
         cell
         for cell in found.free()
-        if _defines(cell.source, target)
-        and defined(cell.source, every) == target.functions.keys()
+        if found.defines(cell) == target.functions.keys() != set()
         and not re.search(r"^(check|judge)\(", cell.text, re.MULTILINE)
     ]
 
@@ -146,7 +144,7 @@ def _own(lab: Official, target: OfficialCell, found: Alignment) -> list[HandedCe
 def _elsewhere(target: OfficialCell, found: Alignment) -> HandedCell | None:
     """The last cell that is not the answer's own and defines its function in earnest."""
     for cell in reversed(found.cells):
-        if found.claimed.get(cell.position) != target.position and _defines(cell.source, target):
+        if found.claimed.get(cell.position) != target.position and _answers(cell, target, found):
             return cell
     return None
 

@@ -1,5 +1,6 @@
 """Reads the bytes of a handed-in notebook into clean nbformat 4.5, or says in one sentence why it cannot."""
 
+import codecs
 import hashlib
 import io
 import json
@@ -14,9 +15,10 @@ import nbformat
 STREAM_ABOVE = 16 * 1024 * 1024
 # The parser scans a long text anew for every piece that is read, and holds one piece's events in memory.
 STREAMED = 4 * 1024 * 1024
+MAX_DECODED = 64 * 1024 * 1024
 MAX_CELL = 1024 * 1024
-MAX_TEXT = 8 * 1024 * 1024
-MAX_CELLS = 3_000
+MAX_TEXT = 4 * 1024 * 1024
+MAX_CELLS = 1_000
 MAX_DEPTH = 200
 MAX_ATTACHMENTS = 2 * 1024 * 1024
 OUTPUTS_WORTH_A_NOTE = 5 * 1024 * 1024
@@ -52,11 +54,11 @@ def read_notebook(data: bytes) -> Read:
     """
     repairs: list[str] = []
     notes: list[str] = []
-    text = _decode(data, repairs)
+    _refuse_other_kinds(data)
     if len(data) > STREAM_ABOVE:
-        document = _stream(text, notes)
+        document = _stream(_as_utf_8(data, repairs), notes)
     else:
-        document = _parse(text)
+        document = _parse(_decode(data, repairs))
         if len(data) > OUTPUTS_WORTH_A_NOTE:
             notes.append(f"The file is {len(data) / 1e6:.0f} MB large; its outputs were left out.")
     notebook = clean(_upgrade(document, repairs), repairs, notes)
@@ -124,7 +126,7 @@ def clean(document: dict[str, Any], repairs: list[str], notes: list[str]) -> dic
     return {"cells": cleaned, "metadata": _kernel(document), "nbformat": 4, "nbformat_minor": 5}
 
 
-def _decode(data: bytes, repairs: list[str]) -> str:
+def _refuse_other_kinds(data: bytes) -> None:
     head = data[:1024].lstrip().lower()
     if not data.strip(b"\0 \t\r\n"):
         raise Unreadable(f"The file is empty. {AGAIN}")
@@ -140,6 +142,21 @@ def _decode(data: bytes, repairs: list[str]) -> str:
     ):
         if head.removeprefix(b"\xef\xbb\xbf").startswith(start):
             raise Unreadable(f"The file is {what}, not a notebook. Hand in the .ipynb file itself.")
+
+
+def _as_utf_8(data: bytes, repairs: list[str]) -> bytes:
+    """A large file's bytes as the parser wants them; as text they could take four times the memory."""
+    if data.startswith(codecs.BOM_UTF8):
+        repairs.append("The file was read as UTF-8 with a byte order mark.")
+        return data[len(codecs.BOM_UTF8) :]
+    if b"\0" not in data[:4]:
+        return data
+    if len(data) > MAX_DECODED:
+        raise Unreadable(f"The file is very large and not in UTF-8. Clear all outputs. {AGAIN}")
+    return _decode(data, repairs).encode(errors="replace")
+
+
+def _decode(data: bytes, repairs: list[str]) -> str:
     for mark, encoding in (
         (b"\xef\xbb\xbf", "utf-8-sig"),
         (b"\xff\xfe\0\0", "utf-32"),
@@ -223,9 +240,8 @@ def _why_not_json(text: str, error: str) -> str:
     return f"The file is damaged and cannot be opened as a notebook. {AGAIN}"
 
 
-def _stream(text: str, notes: list[str]) -> dict[str, Any]:
+def _stream(data: bytes, notes: list[str]) -> dict[str, Any]:
     """Parse a large file piece by piece; what lies under outputs, attachments and widgets is never kept."""
-    data = text.encode(errors="replace")
     notes.append(f"The file is {len(data) / 1e6:.0f} MB large; its outputs were left out while reading.")
     root = _Building(None)
     stack = [root]
@@ -261,6 +277,7 @@ def _stream(text: str, notes: list[str]) -> dict[str, Any]:
             if kept > 4 * MAX_TEXT:
                 raise Unreadable("The notebook is too large even without its outputs. Shorten it.")
     except ijson.JSONError as error:
+        text = (data[:MAX_CELL] + b"\n...\n" + data[-100:]).decode(errors="replace")
         advice = "Clear all outputs, save it, and hand it in again."
         raise Unreadable(f"{_why_not_json(text, str(error)).removesuffix(AGAIN)}{advice}") from error
     return _checked_top(root.value)
