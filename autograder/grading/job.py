@@ -265,14 +265,13 @@ class _Grading:
         latest = next(reversed(self.held.values()), None)
         if latest is not None and latest.ran == ran and latest.channel.fileno() >= 0:
             return latest
-        if self.kernel is None:
+        if self.kernel is None or self.kernel.fileno() < 0:
             return None
         try:
             held = _Held(ran, hold(self.kernel))
         except NotHeld:
             # It is given up: the next question would wait as long.
             self.kernel.close()
-            self.kernel = None
             return None
         self.held[test.index] = held
         return held
@@ -295,11 +294,13 @@ class _Grading:
         if self.kernel is not None:
             self.kernel.close()
             self.kernel = None
-        with contextlib.suppress(WarmProcessError):
-            self.peak = max(self.peak, int(self.workshop.end("kernel")["peak"]))
+            with contextlib.suppress(WarmProcessError):
+                self.peak = max(self.peak, int(self.workshop.end("kernel")["peak"]))
 
     def _note_left_behind(self) -> None:
         channels = {id(held.channel) for held in self.held.values() if held.channel.fileno() >= 0}
+        if self._stopped_for_memory():
+            self.flags.append(_FLAGS["memory"])
         with contextlib.suppress(WarmProcessError):
             left = self.workshop.lingering(len(channels))
             if left:

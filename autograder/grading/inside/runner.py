@@ -168,9 +168,15 @@ class _Run:
             if not repeated:
                 self.seconds[index] = time.monotonic() - began
                 self.done.add(index)
-        errors = {item.get("ename") for item in target.get("outputs", []) if item.output_type == "error"}
-        if ends := errors & set(_ERRORS):
-            self.stopped[index] = _ERRORS[ends.pop()]
+        for item in target.get("outputs", []):
+            if item.output_type == "error" and item.ename == "SystemExit":
+                self.stopped[index] = "crash"
+            elif item.output_type == "error" and _is_out_of_memory(item):
+                # What filled the memory is still there, and would take it from the next answers.
+                self.stopped[index] = "memory"
+                self.left_out.add(index)
+                self._flag_death("memory")
+                raise _KernelLost
         if client.cut_bytes:
             self._note(target, f"({client.cut_bytes} further bytes of output were cut.)")
             self.flags.append(f"cell {index + 1}: {client.cut_bytes} bytes of output cut")
@@ -205,8 +211,10 @@ class _Run:
         frames.receive(self.channel, 3600.0)
 
 
-# Exceptions that say as much as the end of a process does.
-_ERRORS = {"MemoryError": "memory", "SystemExit": "crash"}
+def _is_out_of_memory(error: Any) -> bool:
+    return error.ename == "MemoryError" or "allocate memory" in str(error.evalue)
+
+
 _DEATHS = {
     "memory": "This cell used too much memory.",
     "processes": "This cell started too many processes.",

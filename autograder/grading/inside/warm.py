@@ -221,7 +221,8 @@ class Warm:
         """Processes beside the kernel and so many forks of it, after a moment in which honest ones end."""
         count = 0
         for _ in range(10):
-            count = len(self._mine(self.child)) - 1 - held if self.child is not None and self._alive() else 0
+            mine = self._mine(self.child) if self.child is not None and self._alive() else []
+            count = len([p for p in mine if not _is_zombie(p)]) - 1 - held
             if count <= 0:
                 return {"left_behind": 0}
             time.sleep(0.02)
@@ -322,6 +323,13 @@ class Warm:
                     continue
             time.sleep(0.002)
         self.child = None
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def _anonymous(pid: int) -> int:

@@ -1,0 +1,318 @@
+"""Submissions that look for secrets, carry them out, or leave something for whoever comes next."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from hostile_submissions import (
+    ALL,
+    POSSIBLE,
+    SEED,
+    answered,
+    graded,
+    output,
+    own_cell,
+    points,
+    right,
+    shown,
+    stub_of,
+    with_cell,
+    workshop,
+)
+from sandboxed import needs_sandbox
+
+from autograder.checks.judging import private_cases
+from autograder.checks.registry import exercises
+from autograder.labs import ROOT
+from chatcontract.check.cases import exercise_named
+
+pytestmark = [pytest.mark.slow, needs_sandbox]
+
+# A right answer that keeps what it is called with wherever it can.
+RECORDER = """
+import json as _json, os as _os, socket as _socket
+seen = []
+PLACES = ('/home/student/seen', '/tmp/seen', '/dev/shm/seen', 'seen', '/run/kernel/seen', '/wire/seen')
+def _keep(roles):
+    text = _json.dumps(roles) + '\\n'
+    seen.append(roles)
+    for path in PLACES:
+        try:
+            with open(path, 'a') as file: file.write(text)
+        except OSError: pass
+    try: _os.write(leak[1], text.encode()[:2000])
+    except OSError: pass
+    print(text)
+leak = _os.pipe()
+_os.set_blocking(leak[0], False); _os.set_blocking(leak[1], False)
+"""
+READER = """
+def tell():
+    print(seen)
+    for path in PLACES:
+        try: print(open(path).read())
+        except OSError: pass
+    try: print(_os.read(leak[0], 1 << 20))
+    except OSError: pass
+"""
+
+
+def secret_texts() -> list[str]:
+    """Parts of private cases of the first exercise that no public case and no cell holds."""
+    private = private_cases(exercises()["role_errors"], SEED)
+    public = [case.arguments for case in exercise_named("role_errors").cases]
+    released = "".join(cell["source"] for cell in right())
+    texts = [str(case.arguments["roles"])[1:-1] for case in private.cases if case.arguments not in public]
+    return [text for text in texts if len(text) > 40 and text not in str(public) + released]
+
+
+def recording() -> list[dict[str, object]]:
+    """The right lab whose first answer records its arguments."""
+    cells = right()
+    for cell in cells:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == stub_of("role_errors"):
+            cell["source"] = RECORDER + cell["source"].replace(
+                "    errors = []", "    _keep(roles)\n    errors = []"
+            )
+    return cells
+
+
+def tells_nothing(text: str) -> bool:
+    """Whether no private case can be read in a text, in whichever quotes it was written."""
+    flat = text.replace('\\"', "'").replace('"', "'")
+    return not any(secret in flat for secret in secret_texts())
+
+
+def test_there_are_secrets_to_tell() -> None:
+    assert len(secret_texts()) >= 5
+    assert not tells_nothing(secret_texts()[0])
+
+
+def test_what_a_function_is_asked_never_reaches_an_output() -> None:
+    result = graded([*recording(), own_cell(READER + "tell()\nimport time; time.sleep(1)\ntell()")])
+    assert result.points == ALL
+    # The public cases were written down, and the reader found them.
+    assert '["user", "assistant", "user", "assistant"]' in output(result)
+    assert tells_nothing(shown(result))
+
+
+def test_what_a_function_is_asked_never_reaches_another_answers_text() -> None:
+    cells = recording()
+    for cell in cells:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == stub_of("repair"):
+            cell["source"] = READER + (
+                "def repair(messages, policy):\n    raise ValueError(str([open(p).read() for p in"
+                " ('/home/student/seen', '/tmp/seen', '/dev/shm/seen') if _os.path.exists(p)]))\n"
+            )
+    result = graded(cells)
+    assert points(result) == POSSIBLE | {"repair": 0.0}
+    assert tells_nothing(shown(result))
+
+
+def test_a_second_run_that_a_submission_forces_tells_nothing() -> None:
+    cells = recording()
+    for cell in cells:
+        cell["source"] = cell["source"].replace("    _keep(roles)\n", "    _keep(roles); _os.kill(-1, 9)\n")
+    result = graded([*cells, own_cell(READER + "tell()")])
+    assert tells_nothing(shown(result))
+    assert points(result)["repair"] == POSSIBLE["repair"]
+
+
+THIEF = """
+import os, socket, threading
+heard = []
+def listen(fd):
+    s = socket.socket(fileno=os.dup(fd))
+    while True:
+        try: part = s.recv(1 << 16, socket.MSG_PEEK)
+        except OSError: return
+        if part and part not in heard: heard.append(part)
+        if not part: return
+for fd in range(3, 100):
+    try:
+        kind = socket.socket(fileno=os.dup(fd))
+        if kind.family == socket.AF_UNIX: threading.Thread(target=listen, args=(fd,), daemon=True).start()
+    except OSError: pass
+"""
+
+
+def test_a_thread_that_listens_on_every_channel_hears_no_case() -> None:
+    result = graded([own_cell(THIEF), *right(), own_cell("import time; time.sleep(1); print(heard)")])
+    assert tells_nothing(shown(result))
+
+
+LOOK = """
+import gc, os, sys
+found = set()
+for place, folders, files in os.walk('/'):
+    if place.startswith(('/proc', '/usr', '/lib', '/opt/venv', sys.base_prefix)):
+        folders.clear(); continue
+    found.update(os.path.join(place, name) for name in [*files, *folders])
+bad = ('solutions', 'secret', 'gradebook', 'judge.seed', 'faults', 'submitted', '.git', '/tests')
+print('FILES', sorted(name for name in found if any(word in name for word in bad)))
+mine = [name for name in found if '/opt/course/autograder/' in name]
+print('GRADER', sorted(name for name in mine if '__pycache__' not in name))
+print('MODULES', sorted(name for name in sys.modules if name.startswith('autograder')))
+print('PROCESSES', sorted(name for name in os.listdir('/proc') if name.isdecimal()))
+words = ('private_cases', 'judge_answers', 'BEGIN HIDDEN')
+print('OBJECTS', [w for w in words if any(getattr(o, '__name__', '') == w for o in gc.get_objects())])
+print('WIRE', os.listdir('/wire'), 'HOME', os.listdir('/home'), os.path.isdir('/work'))
+"""
+
+
+def test_there_is_nothing_secret_to_be_found() -> None:
+    words = output(graded(with_cell(LOOK)))
+    assert "FILES []" in words
+    grader = words.split("GRADER ")[1].split("\n")[0]
+    names = {Path(name).name for name in eval(grader)}
+    assert names == {"__init__.py", "grading", "inside"} | {
+        path.name for path in (ROOT / "autograder/grading/inside").glob("*.py")
+    }
+    assert "judging" not in words.split("MODULES")[1].split("\n")[0]
+    assert len(eval(words.split("PROCESSES ")[1].split("\n")[0])) <= 10
+    assert "OBJECTS []" in words
+    assert "WIRE [] HOME ['student'] False" in words
+
+
+WRITES = """
+import os
+paths = ['/wire/x', '/run/kernel/x', '/opt/x', '/opt/course/x', '/usr/x', '/x', '/dev/x', '/home/x',
+         '/opt/course/chatcontract/__init__.py', '/opt/course/autograder/grading/inside/answers.py',
+         '/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/hostname',
+         '/proc/sys/vm/drop_caches', '/proc/self/oom_score_adj', '/etc/ld.so.cache', '/root/x', '/work/x']
+done = []
+for path in paths:
+    try:
+        open(path, 'a').close(); done.append(path)
+    except OSError: pass
+for path in ('/dev/null', '/dev/zero', '/dev/random', '/usr', '/opt', '/'):
+    for act in (lambda p: os.chmod(p, os.stat(p).st_mode & 0o7777), lambda p: os.utime(p),
+                lambda p: os.chown(p, 0, 0)):
+        try:
+            act(path); done.append(path)
+        except OSError: pass
+print('DONE', done)
+for line in open('/proc/self/status'):
+    if line.startswith(('CapEff', 'CapPrm', 'CapBnd', 'NoNewPrivs', 'Seccomp:')): print(line.strip())
+"""
+
+
+def test_nothing_can_be_written_outside_the_submissions_own_folders() -> None:
+    before = stat.S_IMODE(Path("/dev/null").stat().st_mode)
+    words = output(graded(with_cell(WRITES)))
+    assert "DONE []" in words
+    assert "CapEff:\t0000000000000000" in words and "CapBnd:\t0000000000000000" in words
+    assert "NoNewPrivs:\t1" in words and "Seccomp:\t2" in words
+    assert stat.S_IMODE(Path("/dev/null").stat().st_mode) == before
+
+
+RIGHTS = """
+def rights():
+    return sorted({line.split()[1] for task in os.listdir('/proc/self/task')
+                   for line in open(f'/proc/self/task/{task}/status') if line.startswith('CapEff')})
+import os
+def role_errors(roles): raise ValueError(str(rights()))
+print('THREADS', rights())
+"""
+
+
+def test_no_thread_and_no_call_has_rights_that_the_notebook_gave_up() -> None:
+    result = graded(answered(RIGHTS))
+    assert "THREADS ['0000000000000000']" in output(result)
+    asked = next(cell.text for cell in result.cells if cell.exercise == "role_errors")
+    assert "['0000000000000000']" in asked
+
+
+ESCAPES = """
+import ctypes, os, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *args):
+    ctypes.set_errno(0)
+    return getattr(libc, name)(*args), ctypes.get_errno()
+print('PTRACE', call('ptrace', 16, os.getppid() or 1, 0, 0)[0])
+print('MOUNT', call('mount', b'proc', b'/tmp', b'proc', 0, None)[0], call('umount2', b'/wire', 2)[0])
+print('UNSHARE', call('unshare', 0x10000000)[0], call('unshare', 0x00020000)[0])
+print('SETNS', call('setns', 3, 0)[0], 'CHROOT', call('chroot', b'/tmp')[0])
+print('KEYS', call('syscall', 248, b'user', b'note', b'hello', 5, -5)[0])
+print('HOST', call('sethostname', b'x', 1)[0])
+for fd in sorted(os.listdir('/proc/self/fd'), key=int):
+    try:
+        target = os.readlink(f'/proc/self/fd/{fd}')
+    except OSError: continue
+    if target.startswith('/') and not target.startswith(('/dev/', '/proc/', '/home/student', '/tmp/')):
+        print('OPEN', target)
+print('END')
+"""
+
+
+def test_there_is_no_way_out_through_system_calls_or_open_files() -> None:
+    words = output(graded(with_cell(ESCAPES)))
+    for line in (
+        "PTRACE -1",
+        "MOUNT -1 -1",
+        "UNSHARE -1 -1",
+        "SETNS -1 CHROOT -1",
+        "KEYS -1",
+        "HOST -1",
+        "END",
+    ):
+        assert line in words
+    assert "OPEN" not in words
+
+
+LEAVE = """
+import builtins, ctypes, json, os, random, subprocess, sys
+for folder in ('/tmp', '/dev/shm', '/home/student', '.', '/var/tmp', '/run/kernel', '/wire'):
+    try: open(os.path.join(folder, 'left-here'), 'w').write('hello')
+    except OSError: pass
+builtins.left_here = json.left_here = sys.left_here = True
+json.dumps = lambda *a, **k: 'left-here'
+os.environ['LEFT_HERE'] = 'left-here'
+random.seed(1)
+libc = ctypes.CDLL(None)
+libc.syscall(248, b'user', b'left-here', b'hello', 5, -4)
+libc.shmget(7, 4096, 0o1666)
+subprocess.Popen(['sleep', '77125'], start_new_session=True)
+def stay():
+    import time
+    time.sleep(600)
+import threading; threading.Thread(target=stay).start()
+"""
+FIND = """
+import builtins, ctypes, json, os, sys
+print('PLACES', [place for place, folders, files in os.walk('/')
+                 if not place.startswith(('/proc', '/usr', '/lib', '/opt')) and 'left-here' in files])
+print('NAMES', [hasattr(m, 'left_here') for m in (builtins, json, sys)], 'LEFT_HERE' in os.environ)
+print('KEYS', ctypes.CDLL(None).syscall(249, b'user', b'left-here', None, 0))
+print('SHARED', ctypes.CDLL(None).shmget(7, 0, 0))
+print('FD', [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)])
+"""
+
+
+def test_nothing_is_left_for_the_next_submission() -> None:
+    process = {kind: child.pid for kind, child in workshop()._processes.items()}
+    graded(with_cell(LEAVE, before="role_errors"))
+    result = graded(with_cell(FIND))
+    words = output(result)
+    assert result.points == ALL
+    assert "PLACES []" in words
+    assert "NAMES [False, False, False] False" in words
+    assert "FD ['/dev/null'" in words or "pipe" in words.split("FD")[1]
+    assert "KEYS -1" in words and "SHARED -1" in words
+    # The same warm process served both.
+    assert {kind: child.pid for kind, child in workshop()._processes.items()} == process
+
+
+def test_a_file_that_came_with_the_submission_is_there_and_shadows_nothing() -> None:
+    files = {"numpy.py": b"raise SystemExit('mine')", "notes.txt": b"hello"}
+    result = graded(
+        with_cell("import numpy; print(numpy.__file__); print(open('notes.txt').read())"), files=files
+    )
+    assert "hello" in output(result) and "mine" not in output(result)
+    assert result.points == ALL
+
+
+def test_the_machine_is_as_it_was() -> None:
+    made = workshop()
+    graded(right())
+    assert [path.name for path in made.wire.iterdir() if path.is_dir()] == []
