@@ -114,9 +114,9 @@ def grade(
     feedback: Annotated[bool, typer.Option(help="Write a page for every student.")] = True,
 ) -> None:
     """Grade a class: gradebook, feedback, tables and a report; every hand-in gets a status."""
-    from autograder.grading.grade import Options
     from autograder.grading.grade import main as run_grade
     from autograder.grading.job import Limits
+    from autograder.grading.options import Options
 
     limits = Limits(cell_seconds=time_limit, total_seconds=15 * time_limit, memory=int(memory * 1e9))
     options = Options(

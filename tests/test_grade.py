@@ -16,8 +16,9 @@ from nbgrader.api import Gradebook
 from rich.console import Console
 from sandboxed import needs_sandbox
 
-from autograder.grading.grade import ClassOutcome, Options, grade_class, main
+from autograder.grading.grade import ClassOutcome, grade_class, main
 from autograder.grading.model import Status
+from autograder.grading.options import Options
 from autograder.labs import ROOT
 
 LAB = "00_start_here"

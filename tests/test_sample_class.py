@@ -106,7 +106,7 @@ def test_it_is_written_as_nbgrader_has_it(tmp_path):
 
 def test_the_demonstration_has_a_course_of_its_own(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
-    from autograder.grading.grade import Options
+    from autograder.grading.options import Options
 
     monkeypatch.setattr(samples, "_FOLDER", tmp_path / "demonstration")
     console = Console(record=True, width=300)

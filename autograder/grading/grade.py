@@ -23,46 +23,19 @@ from autograder.grading.exports import write_exports
 from autograder.grading.feedback import write_feedback
 from autograder.grading.gradebook import Change, GraderError, folder_name, write_results
 from autograder.grading.intake import IntakeError, intake
-from autograder.grading.job import DEFAULT_LIMITS, Job, Limits, cause
+from autograder.grading.job import Job, cause
 from autograder.grading.model import Prepared, Result, Status, Submission
+from autograder.grading.options import Options
 from autograder.grading.repair import prepare
 from autograder.grading.workers import DaskWorkers, LocalWorkers, NoCluster
 from autograder.grading.workshop import WorkshopError
-from autograder.labs import ROOT, Lab, UnknownLab, discover, select
+from autograder.labs import Lab, UnknownLab, discover, select
 
 OUTPUTS = Path("grading")
 
 
 class Refused(Exception):
     """Why nothing was graded, in one sentence."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a class is graded.
-
-    Attributes:
-        course: holds solutions/; gets gradebook.db, autograded/, feedback/ and grading/.
-        labs: names of labs; all of the course for none.
-        workers: on this machine; ignored with a scheduler.
-        seed_file: the instructor's secret; created on first use.
-        resume: reuse the verdicts whose submission, lab, grader and seed are the same.
-        scheduler: address of a Dask scheduler.
-        db: SQLAlchemy URL of the gradebook.
-        unsafe: go on where student code cannot be isolated.
-        feedback: write pages for the students.
-    """
-
-    course: Path = ROOT
-    labs: tuple[str, ...] = ()
-    workers: int = 2
-    seed_file: Path | None = None
-    limits: Limits = DEFAULT_LIMITS
-    resume: bool = False
-    scheduler: str | None = None
-    db: str | None = None
-    unsafe: bool = False
-    feedback: bool = True
 
 
 @dataclass

@@ -25,10 +25,11 @@ from autograder.checks.seeds import ENVIRONMENT
 from autograder.faults.as_answer import right_answers
 from autograder.faults.registry import faults_of
 from autograder.grading import sandbox
-from autograder.grading.grade import ClassOutcome, Options, Refused, grade_class
+from autograder.grading.grade import ClassOutcome, Refused, grade_class
 from autograder.grading.gradebook import GraderError
 from autograder.grading.intake import IntakeError
 from autograder.grading.model import Result, Status
+from autograder.grading.options import Options
 from autograder.grading.sample_class import (
     BLANK,
     BROKEN,

@@ -27,7 +27,7 @@ from autograder.faults.registry import Fault, faults_of
 from autograder.labs import ROOT, discover, select
 
 if TYPE_CHECKING:
-    from autograder.grading.grade import Options
+    from autograder.grading.options import Options
 
 FAULTS = 10
 RIGHT, BLANK, FAULT, BROKEN, HOSTILE = "right", "blank", "fault", "broken", "hostile"
