@@ -27,6 +27,7 @@ from random import Random
 from typing import Any
 
 import psutil
+from nbgrader.api import Gradebook
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -35,7 +36,7 @@ from autograder.checks.judging import private_cases
 from autograder.checks.registry import exercises_of
 from autograder.checks.seeds import ENVIRONMENT, Seed, class_seed, create
 from autograder.grading import sandbox
-from autograder.grading.gradebook import write_results
+from autograder.grading.gradebook import default_db, write_results
 from autograder.grading.intake import intake
 from autograder.grading.job import DEFAULT_LIMITS, Job
 from autograder.grading.model import Result, Status
@@ -52,6 +53,7 @@ from autograder.grading.sample_class import (
 from autograder.grading.workers import LocalWorkers
 from autograder.labs import ROOT, Lab, UnknownLab, discover, select
 
+COURSE_ID = "chat-contract"
 STUDENTS = 300
 TARGET_OVERHEAD, TARGET_RATIO = 0.5, 15.0
 # Shares of points are rounded to hundredths.
@@ -254,6 +256,10 @@ def _ours(
         for exercise in exercises_of(lab.name):
             private_cases(exercise, seed)
     start["private cases"] = time.monotonic() - began
+    say("making the gradebook")
+    began = time.monotonic()
+    with Gradebook(default_db(course), COURSE_ID):
+        start["gradebook"] = time.monotonic() - began
     say("importing the libraries once")
     began = time.monotonic()
     pool = LocalWorkers(workers)
@@ -344,9 +350,7 @@ def _nbgrader(course: Path, *arguments: str) -> int:
 
 
 def _marks(course: Path, lab: str) -> dict[tuple[str, str], float]:
-    from nbgrader.api import Gradebook
-
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", "chat-contract") as gradebook:
+    with Gradebook(default_db(course), COURSE_ID) as gradebook:
         return {
             (submission.student.id, lab): sum(
                 grade.auto_score or 0.0 for notebook in submission.notebooks for grade in notebook.grades
@@ -485,7 +489,7 @@ def main(
             console.print(f"course.py: {len(chosen)} labs need at least {len(chosen)} submissions.")
             return 1
         with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("", total=3 + 3 * len(chosen))
+            task = progress.add_task("", total=4 + 3 * len(chosen))
 
             def say(words: str) -> None:
                 progress.update(task, advance=1, description=words)
