@@ -67,19 +67,21 @@ def _code(target: OfficialCell, found: Alignment) -> Answer:
     in_earnest = [c for c in filled if _answers(c, target, found)]
     if joined := _joined(target, found, filled):
         answer = Answer(source=joined[0], used={c.position for c in joined[1]})
-        return _rest(answer, filled, target, "Answers were split into several cells, which were joined")
+        return _rest(
+            answer, filled, target, found, "Answers were split into several cells, which were joined"
+        )
     if in_earnest or (filled and not target.functions):
         best = (in_earnest or filled)[-1]
-        return _rest(Answer(source=best.source, used={best.position}), filled, target)
+        return _rest(Answer(source=best.source, used={best.position}), filled, target, found)
     if not claimants and (own := _own(target, found)):
         answer = Answer(source=own[-1].source, used={own[-1].position})
-        return _rest(answer, own, target, BY_NAME)
+        return _rest(answer, own, target, found, BY_NAME)
     if elsewhere := _elsewhere(target, found):
         source = _with_needs(extract(elsewhere.source, target.functions), elsewhere, target, found)
         repair = "Answers stood in another cell and were put into their own"
         return Answer(source=source, kept={c.position for c in filled}, repair=repair)
     if filled:
-        return _rest(Answer(source=filled[-1].source, used={filled[-1].position}), filled, target)
+        return _rest(Answer(source=filled[-1].source, used={filled[-1].position}), filled, target, found)
     if claimants:
         return Answer(source=str(target.data["source"]), blank=True)
     # Not in earnest, or not Python: unfinished, but it is the answer.
@@ -120,13 +122,15 @@ def _joined(
     return None
 
 
-def _rest(answer: Answer, filled: list[HandedCell], target: OfficialCell, repair: str = "") -> Answer:
+def _rest(
+    answer: Answer, filled: list[HandedCell], target: OfficialCell, found: Alignment, repair: str = ""
+) -> Answer:
     """Say what becomes of further cells that stand for the same answer."""
-    others = [c for c in filled if c.position not in answer.used]
-    for cell in others:
-        names = bound_names(cell.source)
-        other_code = target.functions and names and not names & target.functions.keys()
-        (answer.kept if other_code else answer.replaced).add(cell.position)
+    for cell in filled:
+        if cell.position not in answer.used:
+            names = frozenset() if found.defines(cell) & target.functions.keys() else bound_names(cell.source)
+            other_code = target.functions and names and not names & target.functions.keys()
+            (answer.kept if other_code else answer.replaced).add(cell.position)
     answer.repair = "Answers were there more than once; the last one counts" if answer.replaced else repair
     return answer
 

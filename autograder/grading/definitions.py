@@ -65,8 +65,8 @@ def defined(source: str, stubs: dict[str, str]) -> frozenset[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name in stubs and not _is_unfinished(node) and _body(node) != stubs[node.name]:
                 found.add(node.name)
-        else:
-            found |= (_bound(node) - _loaded(node)) & set(stubs)
+        elif bound := _bound(node) & stubs.keys():
+            found |= bound - _loaded(node)
     return frozenset(found)
 
 
@@ -181,6 +181,8 @@ def _bound(node: ast.stmt) -> set[str]:
         return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if len(targets) == 1 and isinstance(targets[0], ast.Name):
+            return {targets[0].id}
         return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
     return set()
 
