@@ -340,9 +340,9 @@ class _Grading:
         outcomes, usable = ask(held.channel, function, cases, seconds)
         if not usable:
             held.channel.close()
-        crashed = CRASHED.trouble in {outcome.trouble for outcome in outcomes}
+        crashed = any(outcome.trouble.startswith("crash") for outcome in outcomes)
         if crashed and self._stopped_for_memory() > before:
-            outcomes = [MEMORY if o.trouble == CRASHED.trouble else o for o in outcomes]
+            outcomes = [MEMORY if o.trouble.startswith("crash") else o for o in outcomes]
             self.flags.append(_FLAGS["memory"])
         why = self.stopped.get(self._stub(function), "")
         if why:
@@ -416,21 +416,13 @@ def grade(job: Job, workshop: Workshop) -> Result:
         raise WorkshopError(str(error)) from error
     cells, reached = [], True
     for test in run.tests.values():
-        if test.grade_id in run.grades:
+        if _stub(test.exercise) in prepared.lost:
+            cells.append(_for_a_person(test, "not found", "no cell was found that holds this answer."))
+        elif test.grade_id in run.grades:
             cells.append(run.grades[test.grade_id])
         else:
             reached = False
-            text = f"{test.exercise}: the notebook was stopped before this cell."
-            cells.append(
-                CellGrade(
-                    grade_id=test.grade_id,
-                    exercise=test.exercise,
-                    points=0.0,
-                    possible=test.possible,
-                    verdict="not reached",
-                    text=text,
-                )
-            )
+            cells.append(_for_a_person(test, "not reached", "the notebook was stopped before this cell."))
     order = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in prepared.notebook["cells"]]
     cells = sorted([*cells, *_by_hand(run, prepared)], key=lambda c: order.index(c.grade_id))
     notebook, own = _with_outputs(prepared.notebook, run.report)
@@ -454,6 +446,23 @@ def grade(job: Job, workshop: Workshop) -> Result:
         peak_memory=run.peak,
         cause=job.cause,
         submitted_at=job.submitted_at,
+    )
+
+
+def _stub(exercise: str) -> str:
+    """The grade_id of the cell that an exercise is answered in."""
+    return f"{exercise.replace('_', '-')}-stub"
+
+
+def _for_a_person(test: TestCell, verdict: str, why: str) -> CellGrade:
+    """A verdict without points: the machine cannot tell, and a 0 would look as if it could."""
+    return CellGrade(
+        grade_id=test.grade_id,
+        exercise=test.exercise,
+        points=None,
+        possible=test.possible,
+        verdict=verdict,
+        text=f"{test.exercise}: {why}",
     )
 
 

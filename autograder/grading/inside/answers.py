@@ -22,6 +22,8 @@ from autograder.grading.inside.frames import BadFrame, Closed, decode, encode, r
 from chatcontract.check.outcome import Outcome, call
 
 LARGEST_ANSWER = 4 * 1024 * 1024
+# A crash costs a new fork, and one for memory seconds; a function that crashes again and again has answered.
+MOST_CRASHES = 3
 HELD = b"+"
 
 
@@ -64,11 +66,15 @@ def _serve(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> N
 def _replies(question: dict[str, Any], namespace: Callable[[], dict[str, Any]]) -> Iterator[bytes]:
     """One frame a case, in order."""
     cases, nonce, limit = question["cases"], question["nonce"], question["seconds"]
-    position, stuck = 0, False
+    position, crashes, stuck, began = 0, 0, False, time.monotonic()
     while position < len(cases):
         if stuck:
             # As in a student's own check: ten cases would be ten times the wait.
             yield _trouble(nonce, position, "time: not run, because an earlier case did not end")
+            position += 1
+            continue
+        if crashes >= MOST_CRASHES and time.monotonic() - began > limit:
+            yield _trouble(nonce, position, "crash: not run, because earlier cases ended Python itself")
             position += 1
             continue
         pid, pipe = _fork(question, position, namespace)
@@ -77,6 +83,7 @@ def _replies(question: dict[str, Any], namespace: Callable[[], dict[str, Any]]) 
                 frame = _read_frame(pipe, limit)
                 if isinstance(frame, str):
                     stuck = frame.startswith("time")
+                    crashes += not stuck
                     yield _trouble(nonce, position, frame)
                     position += 1
                     break

@@ -7,7 +7,9 @@ it sends on is read as untrusted data.
 
 import asyncio
 import json
+import contextlib
 import os
+import queue
 import socket
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import nbformat
 import zmq
 import zmq.asyncio
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -62,6 +65,31 @@ class _Client(NotebookClient):  # type: ignore[misc]
         self.cell_bytes = self.cell_messages = self.cut_bytes = 0
 
 
+class _Listening(AsyncKernelClient):  # type: ignore[misc]
+    """A client that is ready as soon as the kernel's answers arrive on both channels.
+
+    The stock one then waits until nothing has arrived for 0.2 s, for messages that nbclient passes over.
+    """
+
+    async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
+        deadline = time.monotonic() + (timeout or 60.0)
+        while time.monotonic() < deadline:
+            asked = self.kernel_info()
+            with contextlib.suppress(queue.Empty):
+                reply = await self.get_shell_msg(timeout=1)
+                self._handle_kernel_info_reply(reply)
+                while True:
+                    message = await self.get_iopub_msg(timeout=0.2)
+                    status = message["content"].get("execution_state")
+                    if message["parent_header"].get("msg_id") == asked and status == "idle":
+                        return
+            if not await self.is_alive():
+                break
+        raise RuntimeError("The kernel did not answer.")
+
+    wait_for_ready = _async_wait_for_ready
+
+
 class _KernelLost(Exception):
     """The kernel is gone or no longer listens; a new one has to repeat what came before."""
 
@@ -97,6 +125,7 @@ class _Run:
         self._tell({"event": "kernel"})
         manager = AsyncKernelManager(kernel_name=provisioner.NAME)
         manager._kernel_spec = provisioner.KERNEL_SPEC
+        manager.client_factory = _Listening
         client = _Client(
             self.notebook,
             km=manager,
@@ -135,6 +164,7 @@ class _Run:
             stopped = {str(i): why for i, why in self.stopped.items()}
             self._tell({"event": "ask", "cell": index, "ran": self.ran, "stopped": stopped})
             if await manager.provisioner.poll() is not None:
+                self._flag_death(manager.provisioner.killed_for)
                 raise _KernelLost
             return
         self.ran += 1

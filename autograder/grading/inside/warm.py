@@ -30,6 +30,8 @@ from autograder.grading.inside import frames, namespaces
 PAGE = resource.getpagesize()
 WATCH_EVERY = 0.05
 EXACT_EVERY = 0.25
+# Bytes by which a process must be larger than the kernel to be ended in its place.
+GROWN = 16 << 20
 START_SECONDS = 30.0
 # Where the folder of the sockets is seen in a sandbox, and nowhere else.
 SANDBOX_WIRE = "/wire"
@@ -263,26 +265,33 @@ class Warm:
         used = self._used(child, mine)
         child.peak = max(child.peak, used)
         if used > child.memory:
-            largest = max(mine, key=_anonymous)
-            if largest == child.inner:
+            kernel = _anonymous(child.inner)
+            grown = [p for p in mine if p != child.inner and _anonymous(p) > kernel + GROWN]
+            if not grown:
                 child.killed_for = "memory"
                 self._kill(child)
                 return
-            # A call of a function, or what a cell started: the notebook itself can go on.
+            # Calls of a function, or what a cell started: the notebook itself can go on.
             child.stopped += 1
             child.measured = 0.0
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(largest, signal.SIGKILL)
+            for pid in grown:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _mine(self, child: _Child) -> list[int]:
         return [p for p in self._processes() if p not in self.others and p != child.outer]
 
     def _used(self, child: _Child, mine: list[int]) -> int:
         """Bytes that the processes take together, without what the warm imports took."""
-        rough = sum(max(0, _anonymous(p) - child.own) for p in mine)
-        if rough <= child.memory:
-            return rough
-        # Forks share pages, which the sum above counts once for each; the exact figure takes milliseconds.
+        sizes = {p: _anonymous(p) for p in mine}
+        kernel = max(child.own, sizes.get(child.inner, 0))
+        # What the kernel's forks share with it is in the second figure once for each of them, and not in the
+        # first, where what they have made their own since is missing.
+        at_least = kernel - child.own + sum(max(0, size - kernel) for size in sizes.values())
+        at_most = sum(max(0, size - child.own) for size in sizes.values())
+        if at_most <= child.memory or at_least > child.memory:
+            return at_least
+        # The exact figure takes milliseconds for each process.
         now = time.monotonic()
         if now - child.measured > EXACT_EVERY:
             child.exact = max(0, sum(_proportional(p) for p in mine) - child.own)
