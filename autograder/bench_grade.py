@@ -258,8 +258,8 @@ def _ours(
     start["private cases"] = time.monotonic() - began
     say("making the gradebook")
     began = time.monotonic()
-    with Gradebook(default_db(course), COURSE_ID):
-        start["gradebook"] = time.monotonic() - began
+    write_results([], course=course)
+    start["gradebook"] = time.monotonic() - began
     say("importing the libraries once")
     began = time.monotonic()
     pool = LocalWorkers(workers)

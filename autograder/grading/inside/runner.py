@@ -6,8 +6,8 @@ it sends on is read as untrusted data.
 """
 
 import asyncio
-import json
 import contextlib
+import json
 import os
 import queue
 import socket
