@@ -94,6 +94,9 @@ def grade(
     labs: Annotated[
         list[str] | None, typer.Option("--lab", metavar="LAB", help="Such as 06 or qlora; default: all.")
     ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The class, one student a line; tells who is missing.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Submissions at a time on this machine.")] = 2,
     seed_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The class's secret; created on first use.")
@@ -122,6 +125,7 @@ def grade(
     options = Options(
         course=course.resolve(),
         labs=tuple(labs or ()),
+        roster=roster,
         workers=workers,
         seed_file=seed_file,
         limits=limits,
@@ -142,6 +146,9 @@ def rehearse(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Keep everything in this new folder.")
     ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The class, one student a line; tells who is missing.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Submissions at a time on this machine.")] = 2,
 ) -> None:
     """Release, simulate a class from the release, grade it, and check every mark, page and table."""
@@ -159,6 +166,9 @@ def bench_grade(
     submissions: Annotated[int, typer.Option(min=1, help="Of all labs together.")] = 60,
     labs: Annotated[
         list[str] | None, typer.Option("--lab", metavar="LAB", help="Such as 06 or qlora; default: all.")
+    ] = None,
+    roster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The class, one student a line; tells who is missing.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Submissions at a time of this grader.")] = 2,
     stock_sample: Annotated[

@@ -173,6 +173,40 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(
     assert not (course / "gradebook.db").exists()
 
 
+def test_the_roster_tells_who_is_missing_and_untouched_answers_keep_their_points(course: Path) -> None:
+    lab = "02_roles"
+    shutil.copytree(ROOT / "solutions" / lab, course / "solutions" / lab)
+    source = nbformat.read(ROOT / "solutions" / lab / f"{lab}.ipynb", as_version=4)
+    answers = {c.id: c.source for c in source.cells if c.metadata.get("nbgrader", {}).get("solution")}
+    notebook = nbformat.read(ROOT / "notebooks" / lab / f"{lab}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = answers.get(cell.id, cell.source)
+    notebook.cells = [c for c in notebook.cells if "def role_errors" not in c.source]
+    (course / "submitted" / "gap" / lab).mkdir(parents=True)
+    nbformat.write(notebook, course / "submitted" / "gap" / lab / f"{lab}.ipynb")
+    (course / "class.csv").write_text("student,section\ngap,1\nabsent,1\n")
+    outcome = _grade(course, labs=(lab,), roster=course / "class.csv", feedback=False)
+    by_student = {result.student: result for result in outcome.results}
+    assert by_student["absent"].status is Status.MISSING and by_student["absent"].points is None
+    gap = by_student["gap"]
+    assert gap.status is Status.NEEDS_HUMAN and "role_errors" in gap.reason
+    points = {cell.grade_id: cell.points for cell in gap.cells}
+    assert points["role-errors-hidden"] is None and points["repair-hidden"] == 1.5
+    with _book(course) as book:
+        assert book.find_grade("role-errors-hidden", lab, lab, "gap").needs_manual_grade
+        assert book.find_grade("repair-hidden", lab, lab, "gap").auto_score == 1.5
+
+
+@pytest.mark.parametrize("text", ["", "student\n"])
+def test_a_roster_that_names_nobody_is_one_sentence(
+    course: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (course / "class.csv").write_text(text)
+    assert main(course / "submitted", Options(course=course, roster=course / "class.csv")) == 1
+    assert "names nobody" in capsys.readouterr().out
+    assert not (course / "gradebook.db").exists()
+
+
 def test_every_status_is_one_the_report_knows(course: Path) -> None:
     shutil.rmtree(course / "submitted" / "wrong" / LAB)
     (course / "submitted" / "wrong" / "notes").mkdir()

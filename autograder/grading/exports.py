@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autograder.atomic_write import write_atomically
 from autograder.grading.feedback import Marks, read_marks
-from autograder.grading.gradebook import GRADED, default_db, student_id
+from autograder.grading.gradebook import default_db, student_id
 from autograder.grading.graded_lab import GradedLab, load_labs
 from autograder.grading.model import Result
 from autograder.grading.safe_outputs import plain_text
@@ -95,7 +95,7 @@ def _grades(results: Sequence[Result], labs: dict[str, GradedLab], marks: _Class
     for result in results:
         mine = marks[result.lab].get(student_id(result.student))
         note = ""
-        if mine is not None and result.status not in GRADED:
+        if mine is not None and not result.judged:
             note = "the grade of an earlier hand-in"
         waiting = None if mine is None else float(sum(mark.waits for mark in mine.cells.values()))
         yield (

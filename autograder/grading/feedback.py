@@ -24,7 +24,6 @@ from autograder.atomic_write import write_atomically
 from autograder.bootstrap import BADGE_ID, BOOTSTRAP_ID
 from autograder.faults.registry import Fault, all_faults
 from autograder.grading.gradebook import (
-    GRADED,
     GraderError,
     autograded_notebook,
     default_db,
@@ -284,7 +283,7 @@ def _write(
     for done, result in enumerate(results, 1):
         lab, mine = labs[result.lab], marks[result.lab].get(student_id(result.student))
         path = course / FEEDBACK / folder_name(result.student) / lab.name / f"{lab.name}.html"
-        if result.status in GRADED:
+        if result.judged:
             if mine is None:
                 raise GraderError(
                     f"The gradebook {db} holds no grade of {result.student} for {lab.name}: "

@@ -27,6 +27,7 @@ from autograder.grading.job import Job, cause
 from autograder.grading.model import Prepared, Result, Status, Submission
 from autograder.grading.options import Options
 from autograder.grading.repair import prepare
+from autograder.grading.roster import BadRoster, read_roster
 from autograder.grading.workers import DaskWorkers, LocalWorkers, NoCluster
 from autograder.grading.workshop import WorkshopError
 from autograder.labs import Lab, UnknownLab, discover, select
@@ -36,6 +37,9 @@ OUTPUTS = Path("grading")
 
 class Refused(Exception):
     """Why nothing was graded, in one sentence."""
+
+
+PROBLEMS = (Refused, IntakeError, GraderError, NoCluster, WorkshopError, BadSeed, BadRoster, UnknownLab)
 
 
 @dataclass
@@ -58,7 +62,7 @@ def main(path: Path | None, options: Options) -> int:
 
             path, options = demonstration(options, console)
         outcome = grade_class(path, options, console)
-    except (Refused, IntakeError, GraderError, NoCluster, WorkshopError, BadSeed, UnknownLab) as problem:
+    except PROBLEMS as problem:
         console.print(f"course.py: {problem}")
         return 1
     except sandbox.NoSandbox as problem:
@@ -85,8 +89,9 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
     if not options.unsafe and options.scheduler is None:
         with _timed(outcome, "probe"):
             sandbox.require()
+    names = read_roster(options.roster) if options.roster else []
     with _timed(outcome, "intake"), console.status("Reading what was handed in"):
-        submissions = intake(path, labs)
+        submissions = intake(path, labs, roster=names)
     if not submissions:
         wanted = ", ".join(lab.name for lab in labs)
         raise Refused(f"{path} holds no hand-in of {wanted}: name another folder.")
@@ -147,7 +152,7 @@ def _jobs(
                 settled.append(_unread(submission))
                 continue
             prepared = prepare(submission, by_name[submission.lab], options.course)
-            if prepared.status not in (Status.GRADED, Status.GRADED_WITH_REPAIRS):
+            if prepared.status is Status.NEEDS_HUMAN and not _something_found(prepared):
                 settled.append(_unprepared(prepared, submission))
                 continue
             why = cause(prepared, submission.files, seed, options.limits, options.course)
@@ -163,6 +168,16 @@ def _jobs(
                 )
             )
     return jobs, settled
+
+
+def _something_found(prepared: Prepared) -> bool:
+    """Whether there are answers to judge beside those that a person has to look for."""
+    answers = {
+        settings["grade_id"]
+        for cell in prepared.notebook["cells"]
+        if (settings := cell["metadata"].get("nbgrader", {})).get("solution")
+    }
+    return bool(answers - prepared.lost)
 
 
 def _unread(submission: Submission) -> Result:

@@ -165,7 +165,7 @@ def _checked(results: Sequence[Result], course: Path) -> dict[str, GradedLab]:
         if (result.student, result.lab) in seen:
             problems.append(f"{result.student} has two results for {result.lab}")
         seen.add((result.student, result.lab))
-        if result.status in GRADED:
+        if result.judged:
             problems += [f"{result.student}, {result.lab}, {p}" for p in _problems(result, labs[result.lab])]
     if problems:
         more = f" ({len(problems) - 1} more such)" if len(problems) > 1 else ""
@@ -280,7 +280,7 @@ def _write_lab(
     rows = _rows(gradebook, lab.name)
     for result in results:
         existing = rows.get(student_id(result.student))
-        if result.status not in GRADED:
+        if not result.judged:
             if existing and existing.graded_before:
                 yield _kept(result, existing)
             continue

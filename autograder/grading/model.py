@@ -90,7 +90,7 @@ class CellGrade(_Frozen):
         exercise: the function it judges; empty for an answer that a person reads.
         points: earned, or None while a person has to give them.
         verdict: "passed", "partial", "failed", "no answer", "took too long", "crashed Python",
-            "used too much memory", "passes examples only", "not reached" or "by hand".
+            "used too much memory", "passes examples only", "not reached", "not found" or "by hand".
         text: what the student reads; categories and named mistakes, never a private case.
         faults: ids of the catalogued mistakes that explain it.
         properties: partial credit; empty for a visible cell.
@@ -110,7 +110,7 @@ class Result(_Frozen):
     """Everything that grading one student's lab gave.
 
     Attributes:
-        cells: a verdict for every graded cell of the lab, in its order; empty unless it was graded.
+        cells: a verdict for every graded cell of the lab, in its order; empty unless it was run.
         notebook: the autograded notebook with bounded outputs and authored verdicts; None if there is none.
         flags: for the instructor: "30 MB of output cut", "left 3 processes behind", "network call refused".
         seconds: by phase: "start", "cells" (the lab's own compute), "questions", "finish".
@@ -131,6 +131,11 @@ class Result(_Frozen):
     peak_memory: int = 0
     cause: str = ""
     submitted_at: datetime.datetime | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are verdicts; one that needs a person may have some of them."""
+        return bool(self.cells)
 
     @property
     def points(self) -> float | None:

@@ -14,6 +14,7 @@ class Options:
     Attributes:
         course: holds solutions/; gets gradebook.db, autograded/, feedback/ and grading/.
         labs: names of labs; all of the course for none.
+        roster: list of the class; who is on it and handed in nothing is reported as missing.
         workers: on this machine; ignored with a scheduler.
         seed_file: the instructor's secret; created on first use.
         resume: reuse the verdicts whose submission, lab, grader and seed are the same.
@@ -25,6 +26,7 @@ class Options:
 
     course: Path = ROOT
     labs: tuple[str, ...] = ()
+    roster: Path | None = None
     workers: int = 2
     seed_file: Path | None = None
     limits: Limits = DEFAULT_LIMITS
