@@ -202,7 +202,7 @@ def test_memory_that_no_limit_counts_is_refused(source: str) -> None:
 
 BOMBS = {
     "forks": "import os\nwhile True: os.fork()",
-    "shells": "!bash -c ':(){ :|:& };:'",
+    "shells": "import subprocess, time\nsubprocess.run(['bash', '-c', ':(){ :|:& };:'])\ntime.sleep(2)",
     "threads and processes": (
         "import subprocess\nx = [subprocess.Popen(['sleep', '77123']) for _ in range(400)]"
     ),
@@ -349,7 +349,7 @@ def test_commands_reach_nothing_but_the_submission(source: str) -> None:
     assert graded(right()).points == ALL
 
 
-@pytest.mark.parametrize("after", ["role_errors", "conversation_errors", "repair"])
+@pytest.mark.parametrize("after", ["role_errors", "repair"])
 def test_answers_before_and_after_forks_that_were_killed_still_count(after: str) -> None:
     killer = f"import os\ndef {after}(*a, **k):\n    os.kill(-1, 9)\n"
     result = graded(answered(killer, after))

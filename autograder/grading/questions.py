@@ -12,7 +12,7 @@ from chatcontract.check.diagnosis import AnyCase
 from chatcontract.check.outcome import Outcome
 
 LARGEST_ANSWER = 4 * 1024 * 1024 + 64
-HOLD_SECONDS = 15.0
+HOLD_SECONDS = 10.0
 # All calls of one exercise together; what has not ended by then took too long.
 EXERCISE_SECONDS = 120.0
 CRASHED = Outcome(trouble="crash: the call ended Python itself")
@@ -35,8 +35,9 @@ def hold(kernel: socket.socket) -> socket.socket:
         with theirs:
             kernel.settimeout(HOLD_SECONDS)
             socket.send_fds(kernel, [b"h"], [theirs.fileno()])
-            if kernel.recv(1) != HELD:
-                raise NotHeld("the kernel is gone")
+        ours.settimeout(HOLD_SECONDS)
+        if ours.recv(1) != HELD:
+            raise NotHeld("the kernel is gone")
     except OSError as error:
         ours.close()
         raise NotHeld(str(error)) from error

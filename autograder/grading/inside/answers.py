@@ -31,26 +31,28 @@ def start(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> No
     """Make forks for the grader from a thread of its own, for as long as this process lives.
 
     Args:
-        channel: where the grader sends one byte and the channel of a new fork, and takes `HELD` for it.
+        channel: where the grader sends one byte and the channel of a new fork, which says `HELD` on it.
         namespace: gives the names that the notebook has defined.
     """
     threading.Thread(target=_hold, args=(channel, namespace), daemon=True).start()
 
 
 def _hold(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> None:
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
-        if not data or not descriptors:
-            return
-        with socket.socket(fileno=descriptors[0]) as questions:
-            if os.fork() == 0:
-                try:
-                    os.setpgid(0, 0)
-                    channel.close()
-                    _serve(questions, namespace)
-                finally:
-                    os._exit(0)
-        channel.sendall(HELD)
+    # Closed however this ends, so that the grader does not wait for a fork that will not be made.
+    with channel:
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+            if not data or not descriptors:
+                return
+            with socket.socket(fileno=descriptors[0]) as questions:
+                if os.fork() == 0:
+                    try:
+                        os.setpgid(0, 0)
+                        channel.close()
+                        questions.sendall(HELD)
+                        _serve(questions, namespace)
+                    finally:
+                        os._exit(0)
 
 
 def _serve(channel: socket.socket, namespace: Callable[[], dict[str, Any]]) -> None:
