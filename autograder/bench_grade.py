@@ -402,7 +402,9 @@ def _compared(
     for hand_in in hand_ins:
         key = (hand_in.student, hand_in.lab)
         if key not in ours or ours[key].points is None:
-            wrong.append(f"{hand_in.lab}, {hand_in.student} ({hand_in.kind}): not graded.")
+            reason = ours[key].reason if key in ours else "no result"
+            what = hand_in.about or hand_in.kind
+            wrong.append(f"{hand_in.lab}, {hand_in.student} ({what}): not graded: {reason}")
             continue
         points = ours[key].points or 0.0
         if key in marks and abs(marks[key] - points) > _EQUAL:
@@ -417,6 +419,7 @@ def _compared(
 def show(bench: Bench, console: Console, stock_sample: int | None) -> None:
     """Print the figures."""
     heads = "lab|n|a minute|stock|ratio|own s|share|overhead s|stock s|ratio|MB|stock MB"
+    console.width = max(console.width, 120)
     table = Table(*heads.split("|"))
     for row in bench.labs:
         table.add_row(
