@@ -8,6 +8,7 @@ it sends on is read as untrusted data.
 import asyncio
 import contextlib
 import json
+import math
 import os
 import queue
 import socket
@@ -172,7 +173,7 @@ class _Run:
         target = nbformat.from_dict(dict(cell)) if repeated else cell
         client.begin_cell()
         began = time.monotonic()
-        client.timeout = min(self.cell_seconds, max(1.0, self.deadline - began))
+        client.timeout = math.ceil(min(self.cell_seconds, max(1.0, self.deadline - began)))
         try:
             await client.async_execute_cell(target, index)
         except CellTimeoutError:

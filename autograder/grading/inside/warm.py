@@ -319,7 +319,7 @@ class Warm:
         if self.child is None:
             return
         self._kill(self.child)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while rest := [p for p in self._processes() if p not in self.others]:
             if time.monotonic() > deadline:
                 # The next submission must not share a sandbox with what could not be killed.
