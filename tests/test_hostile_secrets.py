@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile_submissions import (
@@ -66,7 +67,7 @@ def secret_texts() -> list[str]:
     return [text for text in texts if len(text) > 40 and text not in str(public) + released]
 
 
-def recording() -> list[dict[str, object]]:
+def recording() -> list[dict[str, Any]]:
     """The right lab whose first answer records its arguments."""
     cells = right()
     for cell in cells:

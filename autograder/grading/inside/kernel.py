@@ -48,6 +48,7 @@ def become_kernel(
     if isolated:
         namespaces.bind(str(job), WIRE)
         namespaces.scratch(str(wire), 4096, read_only=True)
+        namespaces.bound_processes()
         namespaces.make_read_only("/proc")
         namespaces.make_devices_read_only()
     used = resource.getrusage(resource.RUSAGE_SELF)
