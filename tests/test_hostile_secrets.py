@@ -146,7 +146,7 @@ LOOK = """
 import gc, os, sys
 found = set()
 for place, folders, files in os.walk('/'):
-    if place.startswith(('/proc', '/usr', '/lib', '/opt/venv', sys.base_prefix)):
+    if place.startswith(('/proc', '/usr', '/lib', '/sbin', '/bin', '/opt/venv', sys.base_prefix)):
         folders.clear(); continue
     found.update(os.path.join(place, name) for name in [*files, *folders])
 bad = ('solutions', 'secret', 'gradebook', 'judge.seed', 'faults', 'submitted', '.git', '/tests')
