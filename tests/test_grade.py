@@ -17,6 +17,7 @@ from rich.console import Console
 from sandboxed import needs_sandbox
 
 from autograder.grading.grade import ClassOutcome, grade_class, main
+from autograder.grading.gradebook import GraderError
 from autograder.grading.model import Status
 from autograder.grading.options import Options
 from autograder.labs import ROOT
@@ -112,6 +113,13 @@ def test_resume_judges_only_what_changed_and_marks_given_by_hand_stay(course: Pa
     assert {change.student for change in third.changes} == {"wrong"}
     with _book(course) as book:
         assert book.find_grade("base-why", LAB, LAB, "right").manual_score == 0.5
+
+
+def test_what_was_judged_before_a_batch_broke_off_is_not_judged_again(course: Path) -> None:
+    with pytest.raises(GraderError, match="unable to open database file"):
+        _grade(course, db=f"sqlite:///{course}/no/such/folder/gradebook.db")
+    assert not (course / "autograded").exists()
+    assert _grade(course, resume=True, feedback=False).reused == 3
 
 
 def test_a_dask_cluster_gives_the_same_verdicts(course: Path) -> None:

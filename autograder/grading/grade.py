@@ -223,6 +223,8 @@ def _judge(jobs: list[Job], options: Options, outcome: ClassOutcome, console: Co
             bar.update(task, description=_running(waiting, workers.count))
             for _, result in workers.run(jobs):
                 outcome.results.append(result)
+                # An interrupted batch goes on from here with --resume.
+                _keep([result], options)
                 waiting -= 1
                 bar.update(task, advance=1, description=_running(waiting, workers.count))
                 if not console.is_terminal:

@@ -146,7 +146,7 @@ def write_results(results: Sequence[Result], *, course: Path, db: str | None = N
     except (SQLAlchemyError, InvalidEntry, ImportError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise GraderError(
-            f"The grades were not written: {reason}. Put that right and grade again."
+            f"The grades were not written: {reason}. Put that right and grade again with --resume."
         ) from error
     finally:
         for part, _ in staged:
