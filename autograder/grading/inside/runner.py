@@ -111,6 +111,7 @@ class _Run:
         self.done: set[int] = set()
         self.seconds: dict[int, float] = {}
         self.flags: list[str] = []
+        self.leaves = False
 
     async def run(self) -> None:
         for _ in range(MOST_KERNELS):
@@ -137,6 +138,7 @@ class _Run:
             record_timing=False,
         )
         client.reset_execution_trackers()
+        client.on_cell_executed = self._executed
         provisioner.WarmProvisioner.limits = self.limits
         await client.async_start_new_kernel()
         if not isinstance(manager.provisioner, provisioner.WarmProvisioner):
@@ -153,6 +155,11 @@ class _Run:
         finally:
             if client.kc is not None:
                 client.kc.stop_channels()
+
+    def _executed(self, execute_reply: dict[str, Any], **_: Any) -> None:
+        """Note whether the cell asked its kernel to end, which it does a moment after the cell."""
+        payload = execute_reply["content"].get("payload") or []
+        self.leaves = any(part.get("source") == "ask_exit" for part in payload)
 
     async def _cell(self, client: _Client, manager: Any, index: int, cell: Any) -> None:
         if cell.cell_type != "code" or not cell.source.strip() or index in self.left_out:
@@ -172,6 +179,7 @@ class _Run:
         repeated = index in self.done
         target = nbformat.from_dict(dict(cell)) if repeated else cell
         client.begin_cell()
+        self.leaves = False
         began = time.monotonic()
         client.timeout = math.ceil(min(self.cell_seconds, max(1.0, self.deadline - began)))
         try:
@@ -199,6 +207,11 @@ class _Run:
             if not repeated:
                 self.seconds[index] = time.monotonic() - began
                 self.done.add(index)
+        if self.leaves:
+            self.left_out.add(index)
+            self.stopped[index] = "crash"
+            self._note(target, "This cell ended Python.")
+            raise _KernelLost
         for item in target.get("outputs", []):
             if item.output_type == "error" and item.ename == "SystemExit":
                 self.stopped[index] = "crash"
