@@ -54,6 +54,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
+SENTENCE_START = "The adapter"
+
+
 class RefusedAdapter(ValueError):
     """The adapter cannot be measured; the message says in one sentence why."""
 
@@ -103,10 +106,10 @@ class AdapterReport:
     def sentence(self) -> str:
         """The whole report in one sentence."""
         if self.refused:
-            return f"The adapter was not measured: {self.refused}"
+            return f"{SENTENCE_START} was not measured: {self.refused}"
         return (
-            f"The adapter (rank {self.rank}, {self.size / 1e6:.1f} MB, sha256 {self.sha256[:12]}) on {BASE}: "
-            f"grounded {self.grounded_rate:.2f}, stopped {self.stop_rate:.2f} on {self.cases} private cases; "
+            f"{SENTENCE_START} (rank {self.rank}, {self.size / 1e6:.1f} MB, sha256 {self.sha256[:12]}) "
+            f"on {BASE}: grounded {self.grounded_rate:.2f}, stopped {self.stop_rate:.2f} on {self.cases} private cases; "
             "it earns no points."
         )
 

@@ -3,6 +3,7 @@
 import copy
 import csv
 import io
+import pickle
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import nbformat
 import pytest
 from distributed import LocalCluster
 from nbgrader.api import Gradebook
+from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from sandboxed import needs_sandbox
 
@@ -21,6 +23,8 @@ from autograder.grading.gradebook import GraderError
 from autograder.grading.model import Status
 from autograder.grading.options import Options
 from autograder.labs import ROOT
+from chatcontract.models import load_model, load_tokenizer
+from chatcontract.sft import save_adapter
 
 LAB = "00_start_here"
 WRONG = "def speaker_counts(messages):\n    return {'user': len(messages)}"
@@ -120,6 +124,21 @@ def test_what_was_judged_before_a_batch_broke_off_is_not_judged_again(course: Pa
         _grade(course, db=f"sqlite:///{course}/no/such/folder/gradebook.db")
     assert not (course / "autograded").exists()
     assert _grade(course, resume=True, feedback=False).reused == 3
+
+
+def test_an_adapter_is_reported_beside_the_marks_and_a_pickled_one_is_refused(course: Path) -> None:
+    before = _points(_grade(course, feedback=False))
+    right, wrong = (course / "submitted" / name / LAB / "qlora-adapter" for name in ("right", "wrong"))
+    model = get_peft_model(load_model("nano"), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    save_adapter(model, load_tokenizer("nano"), right)
+    wrong.mkdir()
+    (wrong / "adapter_model.bin").write_bytes(pickle.dumps({"weights": 1}))
+    outcome = _grade(course, feedback=False, resume=True)
+    assert _points(outcome) == before
+    assert "grounded 0.00" in outcome.adapters["right", LAB]
+    assert "not measured" in outcome.adapters["wrong", LAB]
+    table = (course / "grading" / "statuses.csv").read_text(encoding="utf-8")
+    assert table.count("grounded 0.00") == table.count("not measured") == 1
 
 
 def test_a_dask_cluster_gives_the_same_verdicts(course: Path) -> None:

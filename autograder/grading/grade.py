@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
+from autograder.adapters import SENTENCE_START, report_adapter
 from autograder.checks.judging import private_cases
 from autograder.checks.registry import exercises_of
 from autograder.checks.seeds import SEED_FILE, BadSeed, Seed, class_seed, create
@@ -33,6 +34,8 @@ from autograder.grading.workshop import WorkshopError
 from autograder.labs import Lab, UnknownLab, discover, select
 
 OUTPUTS = Path("grading")
+# The folder that lab 06 saves, handed in beside the notebook.
+ADAPTER = "qlora-adapter"
 
 
 class Refused(Exception):
@@ -51,6 +54,7 @@ class ClassOutcome:
     files: list[Path] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     reused: int = 0
+    adapters: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def main(path: Path | None, options: Options) -> int:
@@ -105,6 +109,7 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
         outcome.reused = len(kept)
     if jobs:
         _judge(jobs, options, outcome, console)
+    _measure_adapters(path, outcome, seed, console)
     outcome.results.sort(key=lambda result: (result.lab, result.student))
     with _timed(outcome, "gradebook"), console.status("Writing the gradebook"):
         outcome.changes = write_results(outcome.results, course=options.course, db=options.db)
@@ -235,6 +240,26 @@ def _judge(jobs: list[Job], options: Options, outcome: ClassOutcome, console: Co
         workers.close()
 
 
+def _measure_adapters(path: Path, outcome: ClassOutcome, seed: Seed, console: Console) -> None:
+    """Measure the adapters that were handed in beside a notebook, in a tree STUDENT/LAB/qlora-adapter.
+
+    What comes out stands beside the marks and earns no points.
+    """
+    found = {(a.parent.parent.name, a.parent.name): a for a in sorted(path.glob(f"*/*/{ADAPTER}"))}
+    owners = [r for r in outcome.results if (r.student, r.lab) in found]
+    if not owners:
+        return
+    with _timed(outcome, "adapters"), _progress(console) as bar:
+        for result in bar.track(owners, description="Measuring adapters"):
+            report = report_adapter(found[result.student, result.lab], seed)
+            at = outcome.results.index(result)
+            # A verdict that was reused brings the sentence of the earlier adapter along.
+            others = (note for note in result.notes if not note.startswith(SENTENCE_START))
+            notes = (*others, report.sentence)
+            outcome.results[at] = result.model_copy(update={"notes": notes})
+            outcome.adapters[result.student, result.lab] = report.sentence
+
+
 def _running(left: int, workers: int) -> str:
     running = min(left, workers)
     return f"Judging: {running} running, {left - running} waiting"
@@ -311,6 +336,8 @@ def _say(outcome: ClassOutcome, options: Options, console: Console) -> None:
     for result in outcome.results:
         if result.status in (Status.NEEDS_HUMAN, Status.NOT_GRADABLE):
             console.print(f"  {result.student}, {result.lab}: {result.status}. {result.reason}")
+    for (student, lab), sentence in outcome.adapters.items():
+        console.print(f"  {student}, {lab}: {sentence}")
     if outcome.changes:
         console.print("Marks that changed:")
         for change in outcome.changes:
