@@ -109,8 +109,8 @@ class AdapterReport:
             return f"{SENTENCE_START} was not measured: {self.refused}"
         return (
             f"{SENTENCE_START} (rank {self.rank}, {self.size / 1e6:.1f} MB, sha256 {self.sha256[:12]}) "
-            f"on {BASE}: grounded {self.grounded_rate:.2f}, stopped {self.stop_rate:.2f} on {self.cases} private cases; "
-            "it earns no points."
+            f"on {BASE}: grounded {self.grounded_rate:.2f}, stopped {self.stop_rate:.2f} "
+            f"on {self.cases} private cases; it earns no points."
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -229,11 +229,11 @@ def test_answers_forged_on_the_graders_own_channel_earn_nothing(claim: str) -> N
 
 def test_answers_copied_from_the_examples_are_told_from_understanding() -> None:
     copied = (
+        "from chatcontract.check.cases import exercise_named\n"
+        "known = exercise_named('role_errors')\n"
         "def role_errors(roles):\n"
-        "    from chatcontract.check.cases import exercise_named\n"
-        "    known = exercise_named('role_errors')\n"
-        "    for case, wanted in zip(known.cases, known.expected):\n"
-        "        if case.arguments == {'roles': roles}: return wanted.value\n"
+        "    for case in known.cases:\n"
+        "        if case.arguments == {'roles': roles}: return case.expected.value\n"
         "    return ['?']\n"
     )
     result = graded(answered(copied))

@@ -281,8 +281,12 @@ import threading; threading.Thread(target=stay).start()
 """
 FIND = """
 import builtins, ctypes, json, os, sys
-print('PLACES', [place for place, folders, files in os.walk('/')
-                 if not place.startswith(('/proc', '/usr', '/lib', '/opt')) and 'left-here' in files])
+found = []
+for place, folders, files in os.walk('/'):
+    if place == '/':
+        folders[:] = set(folders) - {'proc', 'usr', 'lib', 'opt', 'sys'}
+    if 'left-here' in files: found.append(place)
+print('PLACES', found)
 print('NAMES', [hasattr(m, 'left_here') for m in (builtins, json, sys)], 'LEFT_HERE' in os.environ)
 print('KEYS', ctypes.CDLL(None).syscall(249, b'user', b'left-here', None, 0))
 print('SHARED', ctypes.CDLL(None).shmget(7, 0, 0))
