@@ -41,12 +41,6 @@ def csv_bytes(rows: Iterable[Sequence[Cell]]) -> bytes:
     return text.getvalue().encode("utf-8")
 
 
-def _written(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    return formula_safe(cell) if isinstance(cell, str) else f"{cell:.10g}"
-
-
 def write_exports(results: Sequence[Result], course: Path, *, out: Path, db: str | None = None) -> list[Path]:
     """Write grades.csv, statuses.csv, canvas.csv and moodle.csv; call it after `write_results`.
 

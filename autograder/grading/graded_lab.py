@@ -57,11 +57,6 @@ class GradedLab:
         return {name: cell for name, cell in self.by_grade_id.items() if cell.metadata.nbgrader.get("grade")}
 
     @cached_property
-    def texts(self) -> dict[str, str]:
-        """The released text of every cell, by cell id."""
-        return {cell.id: cell.source for cell in self.released.cells}
-
-    @cached_property
     def answers(self) -> dict[str, str]:
         """For each graded cell the grade_id of the answer that it judges; a written answer judges itself."""
         found: dict[str, str] = {}

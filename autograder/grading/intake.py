@@ -11,7 +11,6 @@ Rules, in the order they are applied:
 """
 
 import datetime
-import hashlib
 import logging
 import unicodedata
 import zipfile
@@ -67,7 +66,6 @@ class _Notebook:
     modified: float
     read: Read | None = None
     reason: str = ""
-    sha256: str = ""
     recognised: str = ""
     whole: bool = False
 
@@ -234,9 +232,7 @@ def _take(
 def _read(entry: Entry, parts: tuple[str, ...], who: Attribution, course: Sequence[Lab]) -> _Notebook:
     notebook = _Notebook(parts, who, entry.modified)
     try:
-        data = entry.read(MAX_FILE)
-        notebook.sha256 = hashlib.sha256(data).hexdigest()
-        notebook.read = read_notebook(data)
+        notebook.read = read_notebook(entry.read(MAX_FILE))
     except ArchiveError as error:
         notebook.reason = f"{shown(entry.name)} {error}. {AGAIN}"
     except Unreadable as error:
@@ -318,13 +314,13 @@ def _submissions(
             reason = (
                 f"What was handed in for {lab.name} is the notebook of {other}. Hand in {lab.name}.ipynb."
             )
-            made.append(_without(student, lab, Status.NOT_GRADABLE, reason, common, misplaced[0].sha256))
+            made.append(_without(student, lab, Status.NOT_GRADABLE, reason, common))
         else:
             reason = f"There is no notebook of {lab.name}."
             if homeless:
                 there = ", ".join(shown(n.parts[-1]) for n in homeless[:3])
                 reason = f"No notebook of {lab.name} was found; there is only {there}."
-            made.append(_without(student, lab, Status.MISSING, reason, common, ""))
+            made.append(_without(student, lab, Status.MISSING, reason, common))
     return made
 
 
@@ -366,12 +362,6 @@ def _chosen(
     elif best.read and without_copy_mark(PurePosixPath(best.who.file).stem) != lab.name and not best.who.lab:
         notes.append(f"{shown(best.parts[-1])} was recognised as {lab.name} by its content.")
     files, told = _files(best, lab, hand_in, only_lab)
-    digest = best.sha256
-    if files:
-        whole = hashlib.sha256(digest.encode())
-        for name, data in files.items():
-            whole.update(b"\0" + name.encode() + b"\0" + hashlib.sha256(data).digest())
-        digest = whole.hexdigest()
     return Submission(
         student=student,
         lab=lab.name,
@@ -381,7 +371,6 @@ def _chosen(
         files=files,
         repairs=tuple(repairs),
         notes=(*notes, *told),
-        sha256=digest,
         submitted_at=hand_in.submitted.get(best.parts[:-1]),
     )
 
@@ -419,9 +408,5 @@ def _short(sentences: list[str]) -> list[str]:
     return [*sentences[:MAX_LISTED], f"{len(sentences) - MAX_LISTED} more files were ignored."]
 
 
-def _without(
-    student: str, lab: Lab, status: Status, reason: str, notes: list[str], sha256: str
-) -> Submission:
-    return Submission(
-        student=student, lab=lab.name, status=status, reason=reason, notes=tuple(notes), sha256=sha256
-    )
+def _without(student: str, lab: Lab, status: Status, reason: str, notes: list[str]) -> Submission:
+    return Submission(student=student, lab=lab.name, status=status, reason=reason, notes=tuple(notes))

@@ -33,7 +33,6 @@ class Submission(_Frozen):
         files: further files that may reach the student's process, by name; small, of allowed kinds.
         repairs: what was put right while reading, one sentence each (encoding, schema, file name).
         notes: what the instructor may want to know and the student need not (extra files ignored).
-        sha256: of the bytes that were handed in.
         submitted_at: when, where the hand-in tells.
     """
 
@@ -45,7 +44,6 @@ class Submission(_Frozen):
     files: dict[str, bytes] = Field(default_factory=dict)
     repairs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    sha256: str = ""
     submitted_at: datetime.datetime | None = None
 
 
@@ -112,10 +110,11 @@ class Result(_Frozen):
     Attributes:
         cells: a verdict for every graded cell of the lab, in its order; empty unless it was run.
         notebook: the autograded notebook with bounded outputs and authored verdicts; None if there is none.
-        flags: for the instructor: "30 MB of output cut", "left 3 processes behind", "network call refused".
+        flags: for the instructor, one clause each, such as "used too much memory and was stopped".
         seconds: by phase: "start", "cells" (the lab's own compute), "questions", "finish".
         peak_memory: bytes, the student's processes together.
-        cause: hash of submission, lab and grader, by which --resume knows that nothing changed.
+        cause: hash of all that the verdicts depend on, by which --resume knows that nothing changed; empty
+            where something has to be judged again.
     """
 
     student: str
