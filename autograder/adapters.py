@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,13 +113,9 @@ class AdapterReport:
             f"on {self.cases} private cases; it earns no points."
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a report file."""
-        return asdict(self) | {"sentence": self.sentence}
-
 
 def report_adapter(folder: Path, seed: Seed, *, cases: int = CASES) -> AdapterReport:
-    """Read and measure an adapter; a refused one gives a report that says why.
+    """Read and measure an adapter; one that is refused or cannot be measured gives a report that says why.
 
     Args:
         folder: what the student handed in, as PEFT's `save_pretrained` or lab 06 writes it.
@@ -131,6 +127,9 @@ def report_adapter(folder: Path, seed: Seed, *, cases: int = CASES) -> AdapterRe
         result = measure_adapter(adapter, seed, cases=cases)
     except RefusedAdapter as refusal:
         return AdapterReport(refused=str(refusal))
+    except Exception as error:
+        # It earns no points: nobody's marks wait for it.
+        return AdapterReport(refused=f"measuring it failed ({type(error).__name__}: {str(error)[:200]}).")
     return AdapterReport(
         grounded_rate=result.grounded_rate,
         stop_rate=result.stop_rate,

@@ -102,7 +102,7 @@ def grade(
         Path | None, typer.Option(metavar="FILE", help="The class's secret; created on first use.")
     ] = None,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that one cell may take.")] = 60.0,
-    memory: Annotated[float, typer.Option(min=0.1, help="GB that one submission may use.")] = 3.0,
+    memory: Annotated[float, typer.Option(min=0.1, help="GiB that one submission may use.")] = 3.0,
     resume: Annotated[bool, typer.Option("--resume", help="Judge only what changed.")] = False,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://10.0.0.1:8786.")
@@ -121,7 +121,7 @@ def grade(
     from autograder.grading.job import Limits
     from autograder.grading.options import Options
 
-    limits = Limits(cell_seconds=time_limit, total_seconds=15 * time_limit, memory=int(memory * 1e9))
+    limits = Limits(cell_seconds=time_limit, total_seconds=15 * time_limit, memory=int(memory * (1 << 30)))
     options = Options(
         course=course.resolve(),
         labs=tuple(labs or ()),
@@ -146,9 +146,6 @@ def rehearse(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Keep everything in this new folder.")
     ] = None,
-    roster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The class, one student a line; tells who is missing.")
-    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Submissions at a time on this machine.")] = 2,
 ) -> None:
     """Release, simulate a class from the release, grade it, and check every mark, page and table."""
@@ -167,9 +164,6 @@ def bench_grade(
     labs: Annotated[
         list[str] | None, typer.Option("--lab", metavar="LAB", help="Such as 06 or qlora; default: all.")
     ] = None,
-    roster: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The class, one student a line; tells who is missing.")
-    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Submissions at a time of this grader.")] = 2,
     stock_sample: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="Give stock nbgrader K of each lab only.")
@@ -182,6 +176,22 @@ def bench_grade(
     from autograder.bench_grade import main as run_bench
 
     raise typer.Exit(run_bench(submissions, tuple(labs or ()), workers, stock_sample, out))
+
+
+@bench.command("hostile")
+def bench_hostile(
+    rows: Annotated[
+        list[int] | None,
+        typer.Option("--row", metavar="N", help="Row of the table in docs/grading.md; default: all."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write what was measured to this file.")
+    ] = None,
+) -> None:
+    """Give hostile and broken submissions to stock nbgrader, in a sandbox, and to this grader."""
+    from autograder.bench_hostile import main as run_bench
+
+    raise typer.Exit(run_bench(tuple(rows or ()), out))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

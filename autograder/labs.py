@@ -20,6 +20,11 @@ class UnknownLab(ValueError):
     """A name that fits no lab, or more than one."""
 
 
+def stub_of(exercise: str) -> str:
+    """The grade_id of the cell in which a function is answered."""
+    return f"{exercise.replace('_', '-')}-stub"
+
+
 @dataclass(frozen=True)
 class Lab:
     """One lab: `name` is NN_topic, `folder` holds NN_topic.ipynb and the files that go with it."""

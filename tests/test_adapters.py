@@ -37,7 +37,6 @@ def refusal(folder: Path) -> str:
     report = report_adapter(folder, SEED, cases=2)
     assert report.grounded_rate is None and report.stop_rate is None and report.cases == 0
     assert "\n" not in report.sentence and report.sentence.startswith("The adapter was not measured: ")
-    json.dumps(report.as_dict())
     return report.refused
 
 

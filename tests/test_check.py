@@ -218,3 +218,7 @@ def test_checking_needs_neither_nbgrader_nor_torch_nor_the_graders_package():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "light"
     assert "of 7 cases failed" in done.stdout
+
+
+def test_an_integer_beyond_all_floats_is_no_float():
+    assert not equal(0.5, 10**400, tolerance=1e-6) and equal(10**400, 10**400, tolerance=1e-6)

@@ -273,3 +273,25 @@ def test_words_of_the_course_survive_the_cleaning():
     assert without_html("<|im_start|> a < b") == "<|im_start|> a < b"
     assert plain_text("é \u202eright to left\x00\tok") == "é right to left\tok"
     assert safe_html("<p onclick='x()'>5 &gt; 3 <b>yes</b></p>") == "<p>5 &gt; 3 <b>yes</b></p>"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<b>" * 200,
+        "<p>" + "".join(f"<b title={i}>" for i in range(8)) + "<p>x</p>" * 12_000,
+        "<!--" * 2_000,
+        "<" * 2_000,
+        "&" * 200_000,
+        "<p " + " ".join(f"a{i}=1" for i in range(200)) + ">",
+    ],
+    ids=["deep", "opened again", "comments", "brackets", "ampersands", "attributes"],
+)
+def test_html_that_takes_long_to_clean_gives_a_sentence(page: str) -> None:
+    assert safe_html(page).startswith("<p>[HTML not shown")
+
+
+def test_a_notebooks_html_is_bounded_as_a_whole() -> None:
+    table = {"output_type": "display_data", "data": {"text/html": "<i>x</i>" * 9_000}}
+    shown = ["not shown" in output.data["text/html"] for output in safe_outputs([table] * 6)]
+    assert shown == sorted(shown) and set(shown) == {False, True}

@@ -48,7 +48,19 @@ def class_seed(root: Path = ROOT) -> Seed:
         if named:
             raise BadSeed(f"${ENVIRONMENT} names {path}, which is not there: correct it or unset it.")
         return throwaway()
-    key = path.read_bytes().strip()
+    return read_seed(path)
+
+
+def read_seed(path: Path) -> Seed:
+    """The secret in a file.
+
+    Raises:
+        BadSeed: the file cannot be read, or is too short to be a secret.
+    """
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise BadSeed(f"{path} cannot be read ({error.strerror}): name another seed file.") from error
     if len(key) < 16:
         raise BadSeed(f"{path} holds {len(key)} bytes, too few for a secret: delete it to get a new one.")
     return Seed(key, is_secret=True)

@@ -10,7 +10,7 @@ from functools import lru_cache
 MAX_PARSED = 50_000
 # A line that is a magic, a shell command or a question, or assigns what one of them gives.
 _MAGIC = re.compile(
-    r"^(?P<before>[ \t]*(?:[\w, ]+=[ \t]*)?)(?:[%!][^\n]*|\?[^\n]*|[\w.]+\?{1,2}[ \t]*)$", re.MULTILINE
+    r"^(?P<before>[ \t]*(?:[\w,][\w, ]*=[ \t]*)?)(?:[%!][^\n]*|\?[^\n]*|[\w.]+\?{1,2}[ \t]*)$", re.MULTILINE
 )
 _FENCE = re.compile(r"^```(?:python)?[ \t]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

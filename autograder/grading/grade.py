@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,15 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from autograder.adapters import SENTENCE_START, report_adapter
-from autograder.checks.judging import private_cases
+from autograder.checks.judging import BadPrivateCases, private_cases
 from autograder.checks.registry import exercises_of
-from autograder.checks.seeds import SEED_FILE, BadSeed, Seed, class_seed, create
+from autograder.checks.seeds import ENVIRONMENT, SEED_FILE, BadSeed, Seed, class_seed, create, read_seed
 from autograder.grading import sandbox
+from autograder.grading.attribution import lab_named, same_person
 from autograder.grading.class_report import write_report
 from autograder.grading.exports import write_exports
 from autograder.grading.feedback import write_feedback
 from autograder.grading.gradebook import Change, GraderError, folder_name, write_results
-from autograder.grading.intake import IntakeError, intake
+from autograder.grading.intake import IntakeError, intake, tree
 from autograder.grading.job import Job, cause
 from autograder.grading.model import Prepared, Result, Status, Submission
 from autograder.grading.options import Options
@@ -42,7 +43,17 @@ class Refused(Exception):
     """Why nothing was graded, in one sentence."""
 
 
-PROBLEMS = (Refused, IntakeError, GraderError, NoCluster, WorkshopError, BadSeed, BadRoster, UnknownLab)
+PROBLEMS = (
+    Refused,
+    IntakeError,
+    GraderError,
+    NoCluster,
+    WorkshopError,
+    BadSeed,
+    BadRoster,
+    BadPrivateCases,
+    UnknownLab,
+)
 
 
 @dataclass
@@ -69,6 +80,12 @@ def main(path: Path | None, options: Options) -> int:
     except PROBLEMS as problem:
         console.print(f"course.py: {problem}")
         return 1
+    except OSError as problem:
+        what = f"{problem.filename}: {problem.strerror}" if problem.filename else problem
+        console.print(
+            f"course.py: Grading stopped ({what}). `--resume` goes on with the verdicts made so far."
+        )
+        return 1
     except sandbox.NoSandbox as problem:
         console.print(
             f"course.py: {problem}. Nothing was graded. `--unsafe` grades all the same, "
@@ -83,8 +100,9 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
     """Grade a class: every student and lab gets a result, and the batch always finishes.
 
     Raises:
-        Refused, IntakeError, GraderError, NoCluster, WorkshopError, BadSeed, UnknownLab, NoSandbox: nothing
-            was written, and the message says why.
+        Refused, IntakeError, GraderError, NoCluster, WorkshopError, BadSeed, BadRoster, BadPrivateCases,
+            UnknownLab, NoSandbox: no mark was written, and the message says why.
+        OSError: a file could not be read or written.
     """
     outcome = ClassOutcome()
     labs = select(options.labs, discover(options.course / "solutions"))
@@ -109,7 +127,7 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
         outcome.reused = len(kept)
     if jobs:
         _judge(jobs, options, outcome, console)
-    _measure_adapters(path, outcome, seed, console)
+    _measure_adapters(_adapters(path, labs, names), outcome, seed, console)
     outcome.results.sort(key=lambda result: (result.lab, result.student))
     with _timed(outcome, "gradebook"), console.status("Writing the gradebook"):
         outcome.changes = write_results(outcome.results, course=options.course, db=options.db)
@@ -132,17 +150,17 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
 
 
 def _seed(options: Options, console: Console) -> Seed:
+    if options.seed_file is None and ENVIRONMENT in os.environ:
+        return class_seed(options.course)
     path = options.seed_file or options.course / SEED_FILE
-    if not path.exists() and "CHATCONTRACT_SEED_FILE" not in os.environ:
+    if not path.exists():
         create(path)
         console.print(
             f"Wrote the class's secret to {path}. Private cases come from it: keep it out of version control "
             "and keep it for the whole course (another seed gives other cases, and marks may change); take a "
             "new one for the next class."
         )
-    if options.seed_file is not None:
-        os.environ["CHATCONTRACT_SEED_FILE"] = str(path)
-    return class_seed(options.course)
+    return read_seed(path)
 
 
 def _jobs(
@@ -160,18 +178,15 @@ def _jobs(
             if prepared.status is Status.NEEDS_HUMAN and not _something_found(prepared):
                 settled.append(_unprepared(prepared, submission))
                 continue
-            why = cause(prepared, submission.files, seed, options.limits, options.course)
-            jobs.append(
-                Job(
-                    prepared,
-                    seed,
-                    options.limits,
-                    submission.files,
-                    why,
-                    submission.submitted_at,
-                    isolated=not options.unsafe,
-                )
+            job = Job(
+                prepared,
+                seed,
+                options.limits,
+                submission.files,
+                submitted_at=submission.submitted_at,
+                isolated=not options.unsafe,
             )
+            jobs.append(replace(job, cause=cause(job, options.course)))
     return jobs, settled
 
 
@@ -240,12 +255,22 @@ def _judge(jobs: list[Job], options: Options, outcome: ClassOutcome, console: Co
         workers.close()
 
 
-def _measure_adapters(path: Path, outcome: ClassOutcome, seed: Seed, console: Console) -> None:
-    """Measure the adapters that were handed in beside a notebook, in a tree STUDENT/LAB/qlora-adapter.
+def _adapters(path: Path, labs: Sequence[Lab], names: Sequence[str]) -> dict[tuple[str, str], Path]:
+    """The folders with an adapter in a tree STUDENT/LAB/qlora-adapter, by student and lab."""
+    found = {}
+    for folder in sorted(tree(path).glob(f"*/*/{ADAPTER}")):
+        student, lab = folder.parent.parent.name, lab_named(folder.parent.name, labs)
+        found[same_person(student, names) or student, lab] = folder
+    return found
+
+
+def _measure_adapters(
+    found: dict[tuple[str, str], Path], outcome: ClassOutcome, seed: Seed, console: Console
+) -> None:
+    """Measure the adapters that were handed in beside a notebook.
 
     What comes out stands beside the marks and earns no points.
     """
-    found = {(a.parent.parent.name, a.parent.name): a for a in sorted(path.glob(f"*/*/{ADAPTER}"))}
     owners = [r for r in outcome.results if (r.student, r.lab) in found]
     if not owners:
         return

@@ -3,10 +3,12 @@
 import contextlib
 import datetime
 import hashlib
+import importlib.metadata
 import json
 import secrets
 import select
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,10 +25,10 @@ from autograder.grading.inside import frames
 from autograder.grading.inside.provisioner import WarmProcessError
 from autograder.grading.model import CellGrade, Prepared, Result, Status
 from autograder.grading.questions import CRASHED, MEMORY, NotHeld, ask, hold
-from autograder.grading.safe_outputs import safe_outputs
+from autograder.grading.safe_outputs import Allowance, plain_text, safe_outputs
 from autograder.grading.verdicts import hidden_grade, visible_grade
 from autograder.grading.workshop import Workshop, WorkshopError
-from autograder.labs import ROOT
+from autograder.labs import ROOT, stub_of
 from chatcontract.check.cases import exercise_named as public_exercise
 from chatcontract.check.diagnosis import AnyCase
 from chatcontract.check.outcome import Outcome
@@ -161,6 +163,7 @@ class _Grading:
         self.kernel: socket.socket | None = None
         self.held: dict[int, _Held] = {}
         self.lost: set[str] = set()
+        self.unasked: list[TestCell] = []
         self.stopped: dict[str, str] = {}
         self.seconds = {"questions": 0.0}
         self.peak = 0
@@ -168,6 +171,7 @@ class _Grading:
 
     def run(self) -> None:
         self.report = self._pass(at_once=False)
+        self.lost -= self.grades.keys()
         if self.lost:
             # Something ended the forks that waited. Now every question is asked where it stands, and
             # nobody is shown what this second run puts out.
@@ -183,6 +187,7 @@ class _Grading:
             self.workshop.end("runner")
             self._note_left_behind()
             self._ask_held()
+            self._settle_unasked(at_once)
         finally:
             began = time.monotonic()
             self._end_kernel()
@@ -201,7 +206,7 @@ class _Grading:
                 frames.send(runner, self._task())
                 self.seconds.setdefault("start", time.monotonic() - began)
                 while True:
-                    left = max(1.0, deadline - time.monotonic())
+                    left = deadline - time.monotonic()
                     event = _event(frames.receive(runner, left, LARGEST_RESULT))
                     if event["event"] == "done":
                         return event
@@ -251,10 +256,9 @@ class _Grading:
         if at_once and test.grade_id not in self.lost:
             return
         held = self._hold(test, event["ran"])
-        if held is None and (at_once or not test.hidden):
-            self._judge(test, None)
-        elif held is None:
-            self.lost.add(test.grade_id)
+        if held is None:
+            # If the kernel is gone, another one is started and this cell is met again.
+            self.unasked.append(test)
         elif at_once or not test.hidden:
             self._judge(test, held)
         else:
@@ -287,6 +291,18 @@ class _Grading:
             else:
                 self._judge(test, held)
 
+    def _settle_unasked(self, at_once: bool) -> None:
+        """The questions for which there was no kernel, nor another one later."""
+        for test in self.unasked:
+            if test.grade_id in self.grades:
+                continue
+            if test.hidden and not at_once:
+                self.lost.add(test.grade_id)
+            else:
+                self.flags.append(f"no kernel was there to be asked at {test.grade_id}")
+                self._judge(test, None)
+        self.unasked.clear()
+
     def _end_kernel(self) -> None:
         for held in self.held.values():
             held.channel.close()
@@ -307,6 +323,13 @@ class _Grading:
                 self.flags.append(f"left {left} processes behind, which were ended")
 
     def _judge(self, test: TestCell, held: _Held | None) -> None:
+        try:
+            self.grades[test.grade_id] = self._grade(test, held)
+        except Exception as error:
+            # What no one foresaw costs one answer, and nobody's marks are guessed.
+            self.flags.append(f"the grader failed at {test.grade_id} ({type(error).__name__})")
+
+    def _grade(self, test: TestCell, held: _Held | None) -> CellGrade:
         began = time.monotonic()
         public = public_exercise(test.exercise)
         cases: Sequence[AnyCase] = public.cases
@@ -314,11 +337,10 @@ class _Grading:
             private = private_cases(exercises()[test.exercise], self.job.seed)
             cases = private.cases
         outcomes = self._ask(test.exercise, cases, public.time_limit, held)
-        blank = f"{test.exercise.replace('_', '-')}-stub" in self.job.prepared.blank
+        blank = stub_of(test.exercise) in self.job.prepared.blank
         if test.hidden:
             grade = hidden_grade(
                 test.grade_id,
-                exercises()[test.exercise],
                 private,
                 outcomes,
                 blank=blank,
@@ -328,8 +350,8 @@ class _Grading:
             grade = visible_grade(test.grade_id, public, test.possible, outcomes, blank=blank)
             if grade.verdict == "passed":
                 self.passed.add(test.exercise)
-        self.grades[test.grade_id] = grade
         self.seconds["questions"] += time.monotonic() - began
+        return grade
 
     def _ask(
         self, function: str, cases: Sequence[AnyCase], seconds: float, held: _Held | None
@@ -344,7 +366,7 @@ class _Grading:
         if crashed and self._stopped_for_memory() > before:
             outcomes = [MEMORY if o.trouble.startswith("crash") else o for o in outcomes]
             self.flags.append(_FLAGS["memory"])
-        why = self.stopped.get(self._stub(function), "")
+        why = self.stopped.get(self._place_of_answer(function), "")
         if why:
             never = Outcome(trouble=_STOPPED[why])
             outcomes = [never if o.trouble.startswith("missing") else o for o in outcomes]
@@ -360,12 +382,12 @@ class _Grading:
             self.flags.append(_FLAGS["processes"])
         return int(state["stopped"]) + (state["killed_for"] == "memory")
 
-    def _stub(self, function: str) -> str:
-        name = f"{function.replace('_', '-')}-stub"
+    def _place_of_answer(self, function: str) -> str:
+        """Index of the cell that a function is answered in, as the runner names it; "" if there is none."""
         found = (
             index
             for index, cell in enumerate(self.cells)
-            if cell["metadata"].get("nbgrader", {}).get("grade_id") == name
+            if cell["metadata"].get("nbgrader", {}).get("grade_id") == stub_of(function)
         )
         return str(next(found, ""))
 
@@ -383,9 +405,10 @@ def _event(raw: Any) -> dict[str, Any]:
     }
     if not isinstance(raw, dict) or not isinstance(raw.get("event"), str) or raw["event"] not in forms:
         raise frames.BadFrame("an event of another form")
-    if not all(isinstance(raw.get(name), form) for name, form in forms[raw["event"]].items()):
+    form = forms[raw["event"]]
+    if set(raw) != {"event", *form} or not all(isinstance(raw[name], kind) for name, kind in form.items()):
         raise frames.BadFrame("an event of another form")
-    if not all(why in _STOPPED for why in raw.get("stopped", {}).values()):
+    if not all(isinstance(why, str) and why in _STOPPED for why in raw.get("stopped", {}).values()):
         raise frames.BadFrame("an event of another form")
     return raw
 
@@ -416,13 +439,13 @@ def grade(job: Job, workshop: Workshop) -> Result:
         raise WorkshopError(str(error)) from error
     cells, reached = [], True
     for test in run.tests.values():
-        if _stub(test.exercise) in prepared.lost:
+        if stub_of(test.exercise) in prepared.lost:
             cells.append(_for_a_person(test, "not found", "no cell was found that holds this answer."))
         elif test.grade_id in run.grades:
             cells.append(run.grades[test.grade_id])
         else:
             reached = False
-            cells.append(_for_a_person(test, "not reached", "the notebook was stopped before this cell."))
+            cells.append(_for_a_person(test, "not reached", "this cell was not judged."))
     order = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in prepared.notebook["cells"]]
     cells = sorted([*cells, *_by_hand(run, prepared)], key=lambda c: order.index(c.grade_id))
     notebook, own = _with_outputs(prepared.notebook, run.report)
@@ -430,7 +453,7 @@ def grade(job: Job, workshop: Workshop) -> Result:
     status, reason = prepared.status, prepared.reason
     if not reached:
         status = Status.NEEDS_HUMAN
-        reason = "The notebook was stopped before all exercises were judged: " + "; ".join(flags)
+        reason = "Not all exercises were judged: " + "; ".join(flags)
     seconds = {**run.seconds, "cells": own}
     return Result(
         student=prepared.student,
@@ -444,14 +467,10 @@ def grade(job: Job, workshop: Workshop) -> Result:
         flags=flags,
         seconds={name: round(value, 4) for name, value in seconds.items()},
         peak_memory=run.peak,
-        cause=job.cause,
+        # What the machine may have failed at is tried again.
+        cause=job.cause if reached else "",
         submitted_at=job.submitted_at,
     )
-
-
-def _stub(exercise: str) -> str:
-    """The grade_id of the cell that an exercise is answered in."""
-    return f"{exercise.replace('_', '-')}-stub"
 
 
 def _for_a_person(test: TestCell, verdict: str, why: str) -> CellGrade:
@@ -478,17 +497,18 @@ def _by_hand(run: _Grading, prepared: Prepared) -> list[CellGrade]:
 
 def _told(report: dict[str, Any]) -> list[str]:
     flags = report.get("flags", [])
-    return [_FLAGS.get(flag, flag)[:300] for flag in flags[:50] if isinstance(flag, str)]
+    return [plain_text(_FLAGS.get(flag, flag), 300) for flag in flags[:50] if isinstance(flag, str)]
 
 
 def _with_outputs(notebook: dict[str, Any], report: dict[str, Any]) -> tuple[dict[str, Any], float]:
     """The prepared notebook with what its cells printed, made safe; and the seconds that they took."""
     copy: dict[str, Any] = json.loads(json.dumps(notebook))
     outputs, seconds = report.get("outputs", {}), report.get("seconds", {})
+    allowance = Allowance()
     for index, cell in enumerate(copy["cells"]):
         if cell["cell_type"] == "code":
             found = outputs.get(str(index), []) if isinstance(outputs, dict) else []
-            cell["outputs"] = safe_outputs(found)
+            cell["outputs"] = safe_outputs(found, allowance)
     times = seconds.values() if isinstance(seconds, dict) else ()
     return copy, sum(float(t) for t in times if isinstance(t, int | float))
 
@@ -507,24 +527,33 @@ def _refused(notebook: dict[str, Any]) -> list[str]:
 
 
 @cache
-def grader_version(root: Path = ROOT) -> str:
-    """A hash of what decides marks: the grader, the checks, the faults and the package they use."""
-    digest = hashlib.sha256()
-    for folder in ("autograder", "chatcontract", "assets/checks"):
-        for path in sorted((root / folder).rglob("*")):
-            if path.suffix in (".py", ".json") and path.is_file():
-                digest.update(path.relative_to(root).as_posix().encode())
-                digest.update(path.read_bytes())
+def grader_version() -> str:
+    """A hash of what decides marks: grader, checks, faults, solutions, data, Python and main packages."""
+    digest = hashlib.sha256(sys.version.encode())
+    for package in ("ipykernel", "nbclient", "numpy", "torch", "transformers", "trl"):
+        digest.update(f"{package} {importlib.metadata.version(package)}".encode())
+    for folder in ("autograder", "chatcontract", "assets", "solutions"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(ROOT).as_posix().encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def cause(prepared: Prepared, files: dict[str, bytes], seed: Seed, limits: Limits, root: Path = ROOT) -> str:
-    """What a verdict depends on: the hand-in as prepared, the lab, the grader, the seed, the limits."""
-    digest = hashlib.sha256(grader_version(root).encode())
-    digest.update(hashlib.sha256(seed.key).digest())
-    digest.update(repr(limits).encode())
-    digest.update((root / "solutions" / prepared.lab / f"{prepared.lab}.ipynb").read_bytes())
-    digest.update(prepared.model_dump_json().encode())
-    for name in sorted(files):
-        digest.update(name.encode() + files[name])
-    return digest.hexdigest()
+def cause(job: Job, course: Path = ROOT) -> str:
+    """What a verdict depends on: hand-in, official lab, grader, seed, limits, sandbox; as a hash."""
+    prepared = job.prepared.model_dump(mode="json")
+    # Sets have another order in every process.
+    prepared |= {name: sorted(prepared[name]) for name in ("blank", "lost")}
+    official = course / "solutions" / job.prepared.lab / f"{job.prepared.lab}.ipynb"
+    parts = [
+        grader_version(),
+        hashlib.sha256(job.seed.key).hexdigest(),
+        repr(job.limits),
+        hashlib.sha256(official.read_bytes()).hexdigest(),
+        prepared,
+        {name: hashlib.sha256(content).hexdigest() for name, content in job.files.items()},
+        job.isolated,
+        str(job.submitted_at),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

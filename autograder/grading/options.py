@@ -17,7 +17,7 @@ class Options:
         roster: list of the class; who is on it and handed in nothing is reported as missing.
         workers: on this machine; ignored with a scheduler.
         seed_file: the instructor's secret; created on first use.
-        resume: reuse the verdicts whose submission, lab, grader and seed are the same.
+        resume: reuse the verdicts for which nothing changed: submission, lab, grader, seed and limits.
         scheduler: address of a Dask scheduler.
         db: SQLAlchemy URL of the gradebook.
         unsafe: go on where student code cannot be isolated.

@@ -8,16 +8,21 @@ from typing import Any
 
 from autograder.grading.inside import frames
 from autograder.grading.inside.answers import HELD
+from autograder.grading.safe_outputs import plain_text
 from chatcontract.check.diagnosis import AnyCase
 from chatcontract.check.outcome import Outcome
 
 LARGEST_ANSWER = 4 * 1024 * 1024 + 64
+# As Python objects they can take 25 times as much, for every worker.
+ALL_ANSWERS = 8 * 1024 * 1024
+LONGEST_TEXT = 2500
 HOLD_SECONDS = 10.0
 # All calls of one exercise together; what has not ended by then took too long.
 EXERCISE_SECONDS = 120.0
 CRASHED = Outcome(trouble="crash: the call ended Python itself")
 MEMORY = Outcome(trouble="memory: the call used too much memory")
 LATE = Outcome(trouble="time: not run, because earlier cases took too long")
+LARGE = Outcome(trouble="type: the results of all cases together are larger than 8 MB")
 
 
 class NotHeld(ConnectionError):
@@ -66,12 +71,17 @@ def ask(
     # A call is made twice, and the answering side allows itself a second more.
     patience = 2 * seconds + 5
     deadline = time.monotonic() + EXERCISE_SECONDS
+    room = ALL_ANSWERS
     try:
         channel.settimeout(patience)
         frames.send(channel, question)
         while len(outcomes) < len(cases):
             left = min(patience, deadline - time.monotonic())
-            outcomes.append(_outcome(frames.receive(channel, left, LARGEST_ANSWER), nonce, len(outcomes)))
+            body = frames.receive_body(channel, left, LARGEST_ANSWER)
+            room -= len(body)
+            if room < 0:
+                return outcomes + [LARGE] * (len(cases) - len(outcomes)), False
+            outcomes.append(_outcome(frames.decode(body), nonce, len(outcomes)))
     except (frames.Silence, TimeoutError):
         return outcomes + [LATE] * (len(cases) - len(outcomes)), False
     except (frames.Closed, frames.BadFrame, OSError):
@@ -96,7 +106,11 @@ def _outcome(reply: Any, nonce: str, index: int) -> Outcome:
         isinstance(raised, list) and all(isinstance(name, str) for name in raised)
     ):
         raise frames.BadFrame("an outcome of another form")
-    return Outcome(value=data.get("value"), raised=tuple(raised), **texts)
+    return Outcome(
+        value=data.get("value"),
+        raised=tuple(plain_text(name, 100) for name in raised[:20]),
+        **{name: plain_text(text, LONGEST_TEXT) for name, text in texts.items()},
+    )
 
 
 def replay(outcomes: Sequence[Outcome]) -> Callable[[AnyCase], Outcome]:

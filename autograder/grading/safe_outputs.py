@@ -20,6 +20,14 @@ HTML_LIMIT = 300_000
 IMAGE_LIMIT = 1_500_000
 NOTEBOOK_IMAGE_LIMIT = 6_000_000
 OUTPUTS_PER_CELL = 50
+# Cleaning takes a time that grows with the square of these, so that a page is refused beyond them.
+DEEPEST_HTML = 50
+MOST_ATTRIBUTES = 50
+MOST_STRAYS = 1_000
+# Marks (`&`, `>`) and elements of the HTML in a notebook, an element counted once more for every formatting
+# element that an HTML5 parser may open again in it. The limit is about ten seconds of cleaning.
+NOTEBOOK_MARKUP = 100_000
+WRITTEN_LIMIT = 20_000
 _NOTE = 80  # room for the note on what was cut, so that cleaning twice changes nothing
 
 IMAGES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff"}
@@ -28,6 +36,10 @@ a abbr b blockquote br caption code col colgroup dd details div dl dt em figcapt
 hr i img kbd li mark ol p pre s samp small span strong sub summary sup table tbody td tfoot th thead tr u ul
 var
 """
+# HTML5 closes these at a paragraph's end and opens them again in the next one, unasked.
+_FORMATTING = frozenset(
+    ["a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u"]
+)
 # Elements whose content is no text for a reader.
 _WITH_CONTENT = [
     "script",
@@ -57,8 +69,9 @@ _ESCAPES = re.compile(
     r"|\x1b.?",
     re.DOTALL,
 )
-# All control characters but tab and newline, and the marks that reverse the direction of what follows.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# All control characters but tab and newline, the marks that reverse the direction of what follows, and halves
+# of surrogate pairs, which JSON allows and no file can hold.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _TAG_START = re.compile(r"<(?=[A-Za-z/!?])")
 _WORD_JOINER = "\u2060"
 
@@ -104,10 +117,17 @@ _cleaner = bleach.Cleaner(
 )
 
 
-def safe_html(html: str) -> str:
-    """HTML without scripts, event handlers, remote images, frames, forms or styles that move things."""
+def safe_html(html: str, allowance: "Allowance | None" = None) -> str:
+    """HTML without scripts, event handlers, remote images, frames, forms or styles that move things.
+
+    HTML that would take long to clean gives a sentence in its place: nested more than 50 deep, with hundreds
+    of attributes or stray brackets, or with more elements than the notebook still may have.
+    """
+    allowance = allowance or Allowance()
     html = _CONTROLS.sub("", html)
     for _ in range(2):  # what hid in a comment is an element only after the first time
+        if not allowance.covers(html):
+            return "<p>[HTML not shown: it is nested too deeply, or the notebook holds too much of it]</p>"
         soup = BeautifulSoup(html, "html.parser")
         for element in soup.find_all(_WITH_CONTENT):
             element.decompose()
@@ -118,11 +138,34 @@ def safe_html(html: str) -> str:
     return html
 
 
-class _Allowance:
-    """How many bytes of images a notebook may still show."""
+class Allowance:
+    """How many bytes of images and how many elements of HTML a notebook may still show."""
 
     def __init__(self) -> None:
         self.left = NOTEBOOK_IMAGE_LIMIT
+        self.markup = NOTEBOOK_MARKUP
+
+    def covers(self, html: str) -> bool:
+        """Whether a page can be cleaned in a short time, with what the notebook still may have; takes it."""
+        if html.count("<!") + html.count("<?") > MOST_STRAYS:
+            return False
+        work = html.count("&") + html.count(">")
+        if work > self.markup:
+            return False
+        soup, strays = BeautifulSoup(html, "html.parser"), html.count("<")
+        depths: dict[int, tuple[int, int]] = {id(soup): (0, 0)}
+        for element in soup.find_all(True):
+            depth, formatting = depths[id(element.parent)]
+            depth, formatting = depth + 1, formatting + (element.name in _FORMATTING)
+            depths[id(element)] = depth, formatting
+            work += 1 + formatting
+            strays -= 2
+            if depth > DEEPEST_HTML or len(element.attrs) > MOST_ATTRIBUTES or work > self.markup:
+                return False
+        if strays > MOST_STRAYS:
+            return False
+        self.markup -= work
+        return True
 
     def take(self, kind: str, data: object) -> str | None:
         """The picture in base64 if it is one and fits, else None."""
@@ -139,11 +182,11 @@ class _Allowance:
         return base64.b64encode(raw).decode("ascii")
 
 
-def _safe_data(data: Mapping[str, Any], images: _Allowance) -> dict[str, str]:
+def _safe_data(data: Mapping[str, Any], allowance: Allowance) -> dict[str, str]:
     kept: dict[str, str] = {}
     for kind in IMAGES:
         if kind in data:
-            picture = images.take(kind, data[kind])
+            picture = allowance.take(kind, data[kind])
             if picture is None:
                 return {"text/plain": "An image was here; it is too large, or it is none."}
             kept[kind] = picture
@@ -151,7 +194,7 @@ def _safe_data(data: Mapping[str, Any], images: _Allowance) -> dict[str, str]:
     if html is not None:
         html = "".join(map(str, html)) if isinstance(html, list | tuple) else str(html)
         if len(html) <= HTML_LIMIT:
-            kept["text/html"] = safe_html(html)
+            kept["text/html"] = safe_html(html, allowance)
     fallback = next(
         (data[kind] for kind in ("text/plain", "text/markdown", "text/latex") if kind in data), None
     )
@@ -160,12 +203,12 @@ def _safe_data(data: Mapping[str, Any], images: _Allowance) -> dict[str, str]:
     return kept or {"text/plain": "An output was here that this page does not show."}
 
 
-def safe_outputs(outputs: object, images: _Allowance | None = None) -> list[NotebookNode]:
+def safe_outputs(outputs: object, allowance: Allowance | None = None) -> list[NotebookNode]:
     """What a page may show of one cell's outputs: text, cleaned HTML, small PNG and JPEG images.
 
     Everything else goes: JavaScript, SVG, widgets, LaTeX and Markdown as such, terminal escapes, metadata.
     """
-    images = images or _Allowance()
+    allowance = allowance or Allowance()
     items = [output for output in outputs if isinstance(output, Mapping)] if isinstance(outputs, list) else []
     safe: list[NotebookNode] = []
     left = CELL_TEXT_LIMIT
@@ -198,7 +241,7 @@ def safe_outputs(outputs: object, images: _Allowance | None = None) -> list[Note
         elif kind in ("display_data", "execute_result"):
             data = output.get("data")
             new = new_output(
-                "display_data", data=_safe_data(data if isinstance(data, Mapping) else {}, images)
+                "display_data", data=_safe_data(data if isinstance(data, Mapping) else {}, allowance)
             )
             left -= len(new.data.get("text/plain", ""))
         else:
@@ -213,13 +256,13 @@ def safe_outputs(outputs: object, images: _Allowance | None = None) -> list[Note
     return safe
 
 
-def _safe_attachments(attachments: object, images: _Allowance) -> dict[str, dict[str, str]]:
+def _safe_attachments(attachments: object, allowance: Allowance) -> dict[str, dict[str, str]]:
     kept: dict[str, dict[str, str]] = {}
     for name, data in attachments.items() if isinstance(attachments, Mapping) else ():
         if not re.fullmatch(r"[\w .-]{1,100}", str(name)) or not isinstance(data, Mapping):
             continue
         for kind in IMAGES:
-            if kind in data and (picture := images.take(kind, data[kind])) is not None:
+            if kind in data and (picture := allowance.take(kind, data[kind])) is not None:
                 kept[str(name)] = {kind: picture}
     return kept
 
@@ -235,7 +278,7 @@ def make_safe(notebook: NotebookNode, released: NotebookNode) -> None:
         released: the lab as students get it.
     """
     official = {cell.id: cell for cell in released.cells}
-    images = _Allowance()
+    allowance = Allowance()
     notebook.metadata = copy.deepcopy(released.metadata)
     seen: set[str] = set()
     for cell in notebook.cells:
@@ -246,7 +289,7 @@ def make_safe(notebook: NotebookNode, released: NotebookNode) -> None:
         cell.metadata = copy.deepcopy(own.metadata) if own is not None else NotebookNode()
         if cell.cell_type == "code":
             cell.source = _CONTROLS.sub("", cell.source)
-            cell.outputs = safe_outputs(cell.get("outputs"), images)
+            cell.outputs = safe_outputs(cell.get("outputs"), allowance)
             cell.execution_count = None
             continue
         cell.cell_type = "markdown"  # a raw cell may be passed through as HTML
@@ -254,7 +297,7 @@ def make_safe(notebook: NotebookNode, released: NotebookNode) -> None:
         if own is not None and own.cell_type == "markdown" and own.source == cell.source:
             attachments = own.get("attachments")
         else:
-            cell.source = without_html(cell.source)
-            attachments = _safe_attachments(attachments, images)
+            cell.source = without_html(plain_text(cell.source, WRITTEN_LIMIT))
+            attachments = _safe_attachments(attachments, allowance)
         if attachments:
             cell.attachments = attachments

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from autograder.checks.exercise import Exercise
 from autograder.checks.judging import Judgement, PrivateCases, judge_answers
 from autograder.grading.model import CellGrade, PropertyScore
 from autograder.grading.questions import replay
+from autograder.grading.safe_outputs import plain_text
 from chatcontract.check.cases import PublicExercise
 from chatcontract.check.outcome import Outcome
 from chatcontract.check.report import CheckReport
@@ -31,14 +31,13 @@ def visible_grade(
         points=possible if report.passed else 0.0,
         possible=possible,
         verdict=verdict,
-        text=_text(report.text(), verdict, exercise.name),
+        text=plain_text(_text(report.text(), verdict, exercise.name)),
         faults=tuple(fault.id for fault in report.named),
     )
 
 
 def hidden_grade(
     grade_id: str,
-    exercise: Exercise,
     private: PrivateCases,
     outcomes: Sequence[Outcome],
     *,
@@ -55,11 +54,11 @@ def hidden_grade(
         verdict = _verdict(outcomes, blank, "passes examples only" if examples_passed else "failed")
     return CellGrade(
         grade_id=grade_id,
-        exercise=exercise.name,
+        exercise=private.exercise.name,
         points=judgement.points,
         possible=judgement.possible,
         verdict=verdict,
-        text=_text(judgement.text(), verdict, exercise.name),
+        text=_text(judgement.text(), verdict, private.exercise.name),
         faults=tuple(fault.id for fault in judgement.named),
         properties=tuple(
             PropertyScore(name=p.name, passed=p.passed, cases=p.cases, points=p.points, possible=p.possible)

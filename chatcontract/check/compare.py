@@ -45,9 +45,7 @@ def equal(expected: Any, got: Any, tolerance: float = 0.0) -> bool:
     if isinstance(expected, bool) or isinstance(got, bool):
         return expected is got
     if isinstance(expected, int | float) and isinstance(got, int | float):
-        return expected == got or (
-            tolerance > 0 and math.isclose(expected, got, rel_tol=tolerance, abs_tol=tolerance)
-        )
+        return expected == got or (tolerance > 0 and _close(expected, got, tolerance))
     if isinstance(expected, list) and isinstance(got, list):
         return len(expected) == len(got) and all(
             equal(e, g, tolerance) for e, g in zip(expected, got, strict=True)
@@ -55,6 +53,13 @@ def equal(expected: Any, got: Any, tolerance: float = 0.0) -> bool:
     if isinstance(expected, dict) and isinstance(got, dict):
         return expected.keys() == got.keys() and all(equal(expected[k], got[k], tolerance) for k in expected)
     return bool(type(expected) is type(got) and expected == got)
+
+
+def _close(expected: float, got: float, tolerance: float) -> bool:
+    try:
+        return math.isclose(expected, got, rel_tol=tolerance, abs_tol=tolerance)
+    except OverflowError:
+        return False  # an integer larger than every float
 
 
 def difference(expected: Outcome, got: Outcome, says: tuple[str, ...] = (), tolerance: float = 0.0) -> str:

@@ -51,11 +51,22 @@ def receive(channel: socket.socket, seconds: float, largest: int = LARGEST) -> A
         Closed: the other side ended.
         BadFrame: too long, not JSON, too deep, a duplicate key, or a number that is not finite.
     """
+    return decode(receive_body(channel, seconds, largest))
+
+
+def receive_body(channel: socket.socket, seconds: float, largest: int = LARGEST) -> bytes:
+    """Read one frame, and leave what it holds undecoded.
+
+    Raises:
+        Silence: it was not complete after so many seconds.
+        Closed: the other side ended.
+        BadFrame: too long.
+    """
     deadline = time.monotonic() + seconds
     length = int.from_bytes(_exactly(channel, 4, deadline), "big")
     if length > largest:
         raise BadFrame(f"a message of {length} bytes, where {largest} are allowed")
-    return decode(_exactly(channel, length, deadline))
+    return _exactly(channel, length, deadline)
 
 
 def _exactly(channel: socket.socket, count: int, deadline: float) -> bytes:
