@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import os
+import re
 import stat
 import struct
 import time
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from solved_copies import LABS, blank_copy, handed_in, solved_copy
 
 from autograder.grading import archives, reading
-from autograder.grading.intake import IntakeError, intake
+from autograder.grading.intake import IntakeError, hand_in_of, intake
 from autograder.grading.model import Status, Submission
 from autograder.grading.reading import Unreadable, read_notebook
 from autograder.grading.repair import prepare
@@ -94,6 +95,48 @@ def test_nbgraders_tree_gives_every_student_a_row_for_every_lab(tmp_path):
         assert not rows[0].repairs and not rows[0].notes and not rows[0].files
 
 
+def test_times_are_in_utc_and_one_outside_the_calendar_is_left_out(tmp_path):
+    folder = write(tmp_path, {"jane/02_roles/02_roles.ipynb": SOLVED})
+    for said, meant in {
+        "2026-02-02 15:58:23 UTC": datetime.datetime(2026, 2, 2, 15, 58, 23),
+        "2026-02-02T15:58:23+14:00": datetime.datetime(2026, 2, 2, 1, 58, 23),
+        "0001-01-01T00:00:00+14:00": None,
+        "9999-12-31T23:59:59-14:00": None,
+        "yesterday": None,
+    }.items():
+        (folder / "jane" / "02_roles" / "timestamp.txt").write_text(said)
+        when = one(folder).submitted_at
+        assert when == (meant and meant.replace(tzinfo=datetime.UTC))
+        assert when is None or when.tzinfo is datetime.UTC
+
+
+def test_a_student_cannot_date_a_hand_in(tmp_path):
+    stamp = {"timestamp.txt": b"2020-01-01 00:00:00 UTC"}
+    mine = zipped({"02_roles.ipynb": SOLVED} | stamp)
+    platform = tmp_path / "class.zip"
+    platform.write_bytes(
+        zipped(
+            {
+                "jane_1_2_hw.zip": mine,
+                "joe_3_4_02_roles.ipynb": SOLVED,
+                "joe_3_4_timestamp.txt": stamp["timestamp.txt"],
+                "Zoe_5_assignsubmission_file_/02_roles.ipynb": SOLVED,
+                "Zoe_5_assignsubmission_file_/timestamp.txt": stamp["timestamp.txt"],
+            }
+        )
+    )
+    rows = [*intake(platform, [LAB]), one(write(tmp_path / "in", {"jane/02_roles/hw.zip": mine}))]
+    assert [(row.status, row.submitted_at) for row in rows] == [(Status.GRADED, None)] * 4
+
+    tree = {
+        "jane/02_roles/timestamp.txt": b"2026-02-02 00:00:00 UTC",
+        "jane/02_roles/work/02_roles.ipynb": SOLVED,
+        "jane/02_roles/work/timestamp.txt": stamp["timestamp.txt"],
+    }
+    when = one(write(tmp_path / "tree", tree)).submitted_at
+    assert when == datetime.datetime(2026, 2, 2, tzinfo=datetime.UTC)
+
+
 def test_a_canvas_zip(tmp_path):
     path = tmp_path / "submissions.zip"
     path.write_bytes(
@@ -154,6 +197,20 @@ def test_one_notebook_and_one_students_folder(tmp_path):
     for path in ("jane", "jane/02_roles", "jane/02_roles/02_roles.ipynb"):
         submission = one(tmp_path / path)
         assert submission.student == "jane" and is_the_solved_copy(submission)
+
+
+@pytest.mark.parametrize("student", ["jane", "05", "02_roles", "doejane_12345_67890_02_roles"])
+def test_one_folder_of_nbgraders_tree_reads_as_it_does_in_the_tree(tmp_path, student):
+    folder = "submitted/jane/02_roles"
+    names = ("02_roles.ipynb", "rows.csv", "numpy.py", "timestamp.txt", "more.zip")
+    data = (SOLVED, b"a,b", b"raise", b"2026-02-02 00:00:00 UTC", zipped({"02_roles.ipynb": BLANK}))
+    write(tmp_path, {f"{folder}/{name}": content for name, content in zip(names, data, strict=True)})
+    in_the_tree = one(tmp_path)
+    assert in_the_tree.files and in_the_tree.submitted_at and "2 notebooks" in said(in_the_tree)
+    alone = hand_in_of(student, tmp_path / folder, LAB)
+    # The notes name the notebooks by their paths, which begin with the student.
+    assert "2 notebooks" in said(alone)
+    assert alone == in_the_tree.model_copy(update={"student": student, "notes": alone.notes})
 
 
 def test_folders_of_labs_with_students_in_them(tmp_path):
@@ -495,6 +552,49 @@ def test_bombs_in_the_place_of_notebooks_cost_only_their_student(tmp_path, monke
     many = zipped({f"{i}/02_roles.ipynb": SOLVED for i in range(5)}, zipfile.ZIP_STORED)
     row = one(write(tmp_path / "total", {"jane.zip": many}))
     assert is_the_solved_copy(row) and "5 notebooks" in said(row)
+
+
+def damaged(compression: int, mark: bytes, at: int, new: bytes) -> bytes:
+    """A zip with other bytes, `at` bytes after the last mark."""
+    packed = bytearray(zipped({"02_roles.ipynb": SOLVED}, compression))
+    start = packed.rindex(mark) + at
+    packed[start : start + len(new)] = new
+    return bytes(packed)
+
+
+NO_DATE = damaged(zipfile.ZIP_DEFLATED, b"PK\x01\x02", 12, b"\0\0\0\0")
+DAMAGED = {
+    "lzma": damaged(zipfile.ZIP_LZMA, b"PK\x03\x04", 60, b"\xff" * 400),
+    "lzmahead": damaged(zipfile.ZIP_LZMA, b"PK\x03\x04", 44, b"\xff" * 9),
+    "bzip": damaged(zipfile.ZIP_BZIP2, b"PK\x03\x04", 60, b"\xff" * 400),
+    "deflate": damaged(zipfile.ZIP_DEFLATED, b"PK\x03\x04", 60, b"\xff" * 400),
+    "packing": damaged(zipfile.ZIP_DEFLATED, b"PK\x01\x02", 10, b"\x63\0"),
+    "future": damaged(zipfile.ZIP_DEFLATED, b"PK\x01\x02", 6, b"\xff"),
+    "list": damaged(zipfile.ZIP_DEFLATED, b"PK\x01\x02", 0, b"XX"),
+    "end": damaged(zipfile.ZIP_DEFLATED, b"PK\x05\x06", 12, b"\xff" * 8),
+}
+
+
+def test_a_damaged_zip_costs_only_its_student(tmp_path):
+    path = tmp_path / "class.zip"
+    files = {f"{name}_1_2_x.zip": data for name, data in DAMAGED.items()}
+    path.write_bytes(zipped(files | {"joe_1_2_x.ipynb": SOLVED, "undated_1_2_x.zip": NO_DATE}))
+    rows = {row.student: row for row in intake(path, [LAB])}
+    assert is_the_solved_copy(rows.pop("joe")) and is_the_solved_copy(rows.pop("undated"))
+    assert set(rows) == set(DAMAGED)
+    for row in rows.values():
+        assert row.status is Status.NOT_GRADABLE
+        assert re.search("damaged inside its zip|not a zip that can be opened", row.reason)
+
+
+def test_a_damaged_zip_of_a_class_is_one_sentence(tmp_path):
+    path = tmp_path / "class.zip"
+    path.write_bytes(NO_DATE)
+    assert is_the_solved_copy(one(path))
+    for name in ("future", "list", "end"):
+        path.write_bytes(DAMAGED[name])
+        with pytest.raises(IntakeError, match="is not a zip that can be opened"):
+            intake(path, [LAB])
 
 
 def test_a_zip_in_a_zip_is_looked_into(tmp_path):

@@ -7,10 +7,8 @@ before anything is opened, links are never followed, and only plain files and zi
 import io
 import os
 import stat
-import struct
 import unicodedata
 import zipfile
-import zlib
 from calendar import timegm
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,8 +97,20 @@ def walk(path: Path) -> Iterator[Found]:
     elif path.suffix.lower() == ".ipynb":
         yield Entry((path.name,), frozenset(), path.stat().st_mtime, _reader(path))
     else:
-        with path.open("rb") as file:
-            yield from _zip(file, (), frozenset(), depth=1)
+        with open_zip(path) as archive:
+            yield from _zip(archive, (), frozenset(), depth=1)
+
+
+def open_zip(file: Path | io.BytesIO) -> zipfile.ZipFile:
+    """A zip, of which only the list of its files was read.
+
+    Raises:
+        ArchiveError: it is none, or is damaged.
+    """
+    try:
+        return zipfile.ZipFile(file)
+    except Exception as error:  # zipfile passes on whatever its own assumptions end in
+        raise ArchiveError("is not a zip that can be opened") from error
 
 
 def shown(text: str, length: int = 80) -> str:
@@ -179,20 +189,17 @@ def _opened(entry: Entry, depth: int) -> Iterator[Found]:
         return
     yield Folder(entry.parts, zips)
     try:
-        yield from _zip(io.BytesIO(data), entry.parts, zips, depth + 1)
+        with open_zip(io.BytesIO(data)) as archive:
+            yield from _zip(archive, entry.parts, zips, depth + 1)
     except ArchiveError as error:
         yield Refused(entry.parts, zips, str(error))
 
 
 def _zip(
-    file: io.BufferedIOBase | io.BufferedReader, parts: tuple[str, ...], zips: frozenset[int], depth: int
+    archive: zipfile.ZipFile, parts: tuple[str, ...], zips: frozenset[int], depth: int
 ) -> Iterator[Found]:
     of_a_class = not parts
-    try:
-        archive = zipfile.ZipFile(file)
-        members = archive.infolist()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, struct.error, IndexError) as error:
-        raise ArchiveError("is not a zip that can be opened") from error
+    members = archive.infolist()
     most = MAX_MEMBERS_OF_A_CLASS if of_a_class else MAX_MEMBERS
     if len(members) > most:
         raise ArchiveError(f"holds more than {most} files")
@@ -263,7 +270,10 @@ def _judge_member(member: zipfile.ZipInfo) -> str:
 
 
 def _clock(member: zipfile.ZipInfo) -> float:
-    return float(timegm((*member.date_time, 0, 0, 0)))
+    try:
+        return float(timegm((*member.date_time, 0, 0, 0)))
+    except ValueError:  # some programs leave the date out, which reads as day 0 of month 0
+        return 0.0
 
 
 class _Budget:
@@ -294,15 +304,9 @@ def _member_reader(
                     if length > limit:
                         raise ArchiveError(f"is larger than {limit / 1024**2:g} MB")
                     pieces.append(piece)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except ArchiveError:
+            raise
+        except Exception as error:  # every way of packing has errors of its own, without a common base
             raise ArchiveError("is damaged inside its zip") from error
         return b"".join(pieces)
 

@@ -10,10 +10,10 @@ Rules, in the order they are applied:
 * A student of the roster, or one with a folder or file, gets exactly one Submission for every lab.
 """
 
+import contextlib
 import datetime
 import logging
 import unicodedata
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from autograder.grading.archives import (
     Entry,
     Folder,
     Refused,
+    open_zip,
     shown,
     walk,
 )
@@ -115,7 +116,7 @@ def intake(path: Path, labs: Sequence[Lab], *, roster: Iterable[str] = ()) -> li
     """
     course = _whole_course(labs)
     names = list(dict.fromkeys(str(name).strip() for name in roster if str(name).strip()))
-    handed_in = _collect(_root(path), labs, course)
+    handed_in = _collect(tree(path), course)
     by_student: dict[str, _HandIn] = {name: _HandIn() for name in names}
     for student, hand_in in _named(handed_in, names).items():
         by_student[student] = hand_in
@@ -126,7 +127,22 @@ def intake(path: Path, labs: Sequence[Lab], *, roster: Iterable[str] = ()) -> li
     ]
 
 
-def _root(path: Path) -> Path:
+def hand_in_of(student: str, folder: Path, lab: Lab) -> Submission:
+    """Read one student's folder for one lab, as `intake` reads it in nbgrader's tree.
+
+    Raises:
+        IntakeError: there is no such folder.
+    """
+    course = _whole_course([lab])
+    # The folder says whose it is, so that no name in it, and not the student's, is read for another.
+    place = ("student", lab.name)
+    found = _collect(folder, course, place).get((place[0], ""), _HandIn())
+    (submission,) = _submissions(student, found, [lab], course)
+    return submission
+
+
+def tree(path: Path) -> Path:
+    """Where the students' folders are: `submitted/`, where a whole course is named."""
     path = Path(path)
     inner = path / "submitted"
     return inner if path.is_dir() and inner.is_dir() else path
@@ -138,8 +154,14 @@ def _whole_course(labs: Sequence[Lab]) -> list[Lab]:
     return list((known | {lab.name: lab for lab in labs}).values())
 
 
-def _collect(path: Path, labs: Sequence[Lab], course: Sequence[Lab]) -> dict[tuple[str, str], _HandIn]:
-    """What each student handed in, by the name in the path and the platform's number."""
+def _collect(
+    path: Path, course: Sequence[Lab], place: tuple[str, ...] = ()
+) -> dict[tuple[str, str], _HandIn]:
+    """What each student handed in, by the name in the path and the platform's number.
+
+    Args:
+        place: where `path` stands in nbgrader's tree, if it is a part of it.
+    """
     found: defaultdict[tuple[str, str], _HandIn] = defaultdict(_HandIn)
     outside = _outside(path, course)
     wrapper = _wrapper(path)
@@ -150,6 +172,7 @@ def _collect(path: Path, labs: Sequence[Lab], course: Sequence[Lab]) -> dict[tup
                 parts, zips = parts[1:], frozenset(i - 1 for i in zips)
             if not parts:
                 continue
+            parts, zips = (*place, *parts), frozenset(i + len(place) for i in zips)
             is_file = not isinstance(item, Folder) and len(parts) - 1 not in zips
             named_by = outside if is_file else ""
             who = attribute(parts, zips, course, is_file=is_file, outside=named_by)
@@ -184,9 +207,9 @@ def _wrapper(path: Path) -> str:
     if path.is_dir():
         return ""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except ArchiveError:
         return ""
     first = {name.split("/")[0] for name in names if not name.startswith("__MACOSX/")}
     alone = len(first) == 1 and all("/" in name for name in names)
@@ -219,12 +242,12 @@ def _take(
 ) -> None:
     if _is_notebook(entry.name):
         hand_in.notebooks.append(_read(entry, parts, who, course))
-    elif who.file == "timestamp.txt":
-        try:
+    elif who.file == "timestamp.txt" and not entry.zips and not who.user:
+        # nbgrader writes it; what lies in a student's zip or came through a platform, a student wrote.
+        with contextlib.suppress(ArchiveError, ValueError, OverflowError):
             stamp = datetime.datetime.fromisoformat(entry.read(100).decode().strip().removesuffix(" UTC"))
-        except (ArchiveError, UnicodeDecodeError, ValueError):
-            return
-        hand_in.submitted[parts[:-1]] = stamp if stamp.tzinfo else stamp.replace(tzinfo=datetime.UTC)
+            stamp = stamp if stamp.tzinfo else stamp.replace(tzinfo=datetime.UTC)
+            hand_in.submitted[parts[:-1]] = stamp.astimezone(datetime.UTC)
     else:
         hand_in.extras.append(_extra(entry, parts, who))
 
@@ -371,8 +394,14 @@ def _chosen(
         files=files,
         repairs=tuple(repairs),
         notes=(*notes, *told),
-        submitted_at=hand_in.submitted.get(best.parts[:-1]),
+        submitted_at=_submitted_at(best, hand_in),
     )
+
+
+def _submitted_at(best: _Notebook, hand_in: _HandIn) -> datetime.datetime | None:
+    """By the outermost time above the notebook, which is nbgrader's: students fill the folders below."""
+    above = (best.parts[:depth] for depth in range(len(best.parts)))
+    return next((hand_in.submitted[folder] for folder in above if folder in hand_in.submitted), None)
 
 
 def _files(best: _Notebook, lab: Lab, hand_in: _HandIn, only_lab: bool) -> tuple[dict[str, bytes], list[str]]:
