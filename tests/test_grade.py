@@ -65,7 +65,7 @@ def course(tmp_path: Path) -> Path:
 
 
 def _grade(course: Path, **options: object) -> ClassOutcome:
-    settings = replace(Options(course=course, labs=(LAB,)), **options)  # type: ignore[arg-type]
+    settings = replace(Options(course=course, labs=(LAB,), workers=1), **options)  # type: ignore[arg-type]
     return grade_class(course / "submitted", settings, Console(file=io.StringIO()))
 
 
