@@ -185,6 +185,19 @@ def test_what_a_person_gave_survives_and_is_reviewed_only_after_a_change(course)
     assert _marks(course, "anna", "assistant-labels-hidden", lab)[:4] == (0, 3, 0.5, True)
 
 
+def test_a_mark_is_reviewed_though_another_gradebook_had_the_new_answer_first(course):
+    written, cell, lab = "Because the answer is what is learned.", "assistant-only-choice", "04_labels"
+    write_results([graded("anna", lab, answers={cell: written})], course=course)
+    _mark(course, "anna", cell, lab, 1.5, "Say which tokens.")
+    other = f"sqlite:///{course / 'other.db'}"
+    (course / "other.db").write_bytes((course / "gradebook.db").read_bytes())
+    changed = graded("anna", lab, answers={cell: written + " More."})
+    for _ in range(2):
+        write_results([changed], course=course, db=other)
+    write_results([changed], course=course)
+    assert _marks(course, "anna", cell, lab) == (None, 1.5, 0.5, True, "Say which tokens.")
+
+
 def test_a_blank_written_answer_gets_a_zero_and_another_one_waits_for_a_person(course):
     write_results([blank("ben", "04_labels"), graded("anna", "04_labels")], course=course)
     assert _marks(course, "ben", "assistant-only-choice", "04_labels") == (
@@ -273,6 +286,16 @@ def test_when_the_disk_refuses_no_grade_is_written(course):
         write_results([graded("anna"), graded("ben")], course=course)
     assert not _dump(course)["grade"] and not _dump(course)["student"]
     assert [p for p in _autograded(course) if "anna" in p] == []
+
+
+def test_grades_that_were_written_are_not_denied_where_a_notebook_was_not(course):
+    in_the_way = course / "autograded" / "anna" / "02_roles" / "02_roles.ipynb"
+    (in_the_way / "folder").mkdir(parents=True)
+    with pytest.raises(GraderError, match=r"The grades were written, but .*anna/02_roles/02_roles.ipynb \("):
+        write_results([graded("anna"), graded("ben")], course=course)
+    assert len(_dump(course)["submitted_assignment"]) == 2
+    assert [p.name for p in (course / "autograded").rglob("*.*")] == ["02_roles.ipynb"] * 2
+    assert (course / "autograded" / "ben" / "02_roles" / "02_roles.ipynb").is_file()
 
 
 def test_what_was_not_graded_is_no_zero_and_an_earlier_grade_stands(course):

@@ -1,4 +1,4 @@
-"""Writes what grading gave into nbgrader's gradebook and its autograded folder, all or nothing."""
+"""Writes what grading gave into nbgrader's gradebook, all or nothing, and then into its autograded folder."""
 
 import hashlib
 import math
@@ -27,8 +27,9 @@ from nbgrader.api import (
 )
 from nbgrader.preprocessors import SaveCells
 from nbgrader.utils import is_grade, is_solution, is_task, parse_utc
+from sqlalchemy import JSON, String
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from autograder.faults.registry import all_faults
 from autograder.grading.graded_lab import GradedLab, UnknownLab, load_labs, nbgrader_config
@@ -42,7 +43,7 @@ _STUDENT_LIMIT = 128  # of nbgrader's column
 
 
 class GraderError(Exception):
-    """Something the instructor has to put right before any grade is written, in one sentence."""
+    """Something the instructor has to put right, in a sentence that says whether grades were written."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def write_results(results: Sequence[Result], *, course: Path, db: str | None = N
 
     Raises:
         GraderError: a score is no number between 0 and the cell's points, a graded cell has no verdict or
-            two, a lab's cells changed while it has submissions, or the database or the disk refused.
+            two, a lab's cells changed while it has submissions, or the database or the disk refused. Only
+            where the disk refuses at the very end grades were written, and the message says so.
     """
     labs = _checked(results, course)
     course_id = nbgrader_config(course).CourseDirectory.get("course_id", "")
@@ -141,8 +143,7 @@ def write_results(results: Sequence[Result], *, course: Path, db: str | None = N
                 )
             ]
             gradebook.db().commit_batch()
-        for part, path in staged:
-            part.replace(path)
+        _put_in_place(staged)
     except (SQLAlchemyError, InvalidEntry, ImportError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise GraderError(
@@ -152,6 +153,21 @@ def write_results(results: Sequence[Result], *, course: Path, db: str | None = N
         for part, _ in staged:
             part.unlink(missing_ok=True)
     return changes
+
+
+def _put_in_place(staged: Sequence[tuple[Path, Path]]) -> None:
+    left: list[str] = []
+    for part, path in staged:
+        try:
+            part.replace(path)
+        except OSError as error:
+            left.append(f"{path} ({error.strerror})")
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        raise GraderError(
+            f"The grades were written, but the notebook that shows them was not: {left[0]}{more}. Put that "
+            "right and grade again with --resume."
+        )
 
 
 def _checked(results: Sequence[Result], course: Path) -> dict[str, GradedLab]:
@@ -196,6 +212,22 @@ def _problems(result: Result, lab: GradedLab) -> Iterator[str]:
         yield "there is no autograded notebook"
 
 
+class _Tables(DeclarativeBase):
+    """What is kept in the gradebook beside nbgrader's own tables."""
+
+
+class _MarkedAnswers(_Tables):
+    """Digests of the answers that the marks of a submission were given for, by grade_id.
+
+    The notebooks in autograded/ cannot tell: every gradebook of the course (--db) writes the same ones.
+    """
+
+    __tablename__ = "chatcontract_marked_answers"
+
+    submission_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    digests: Mapped[dict[str, str]] = mapped_column(JSON)
+
+
 class _BatchSession(Session):
     """nbgrader's API commits in every call; here that only flushes, until the whole batch is in."""
 
@@ -212,6 +244,7 @@ def _batch(db: str, course_id: str) -> Iterator[Gradebook]:
     gradebook = Gradebook(db, course_id) if course_id else Gradebook(db)
     try:
         gradebook.db.remove()
+        _Tables.metadata.create_all(gradebook.engine)
         gradebook.db = scoped_session(
             sessionmaker(class_=_BatchSession, autoflush=False, bind=gradebook.engine, future=True)
         )
@@ -250,6 +283,7 @@ class _Rows:
     submission: SubmittedAssignment
     grades: dict[str, Grade]
     comments: dict[str, Comment]
+    answers: _MarkedAnswers
 
     @property
     def graded_before(self) -> bool:
@@ -290,6 +324,7 @@ def _write_lab(
         path = course / AUTOGRADED / folder_name(result.student) / lab.name / f"{lab.name}.ipynb"
         notebook = autograded_notebook(result, lab)
         yield from _write_marks(result, lab, row, notebook, path, new=existing is None)
+        gradebook.db.add(row.answers)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         staged.append((part, path))
@@ -309,9 +344,10 @@ def _kept(result: Result, row: _Rows) -> Change:
 
 
 def _rows(gradebook: Gradebook, lab: str) -> dict[str, _Rows]:
-    """The gradebook's rows of one lab, by student, in three queries."""
-    submissions = gradebook.assignment_submissions(lab)
-    by_id = {s.id: _Rows(s, {}, {}) for s in submissions}
+    """The gradebook's rows of one lab, by student, in four queries."""
+    by_id = {s.id: _Rows(s, {}, {}, _answers_of(s)) for s in gradebook.assignment_submissions(lab)}
+    for answers in gradebook.db.query(_MarkedAnswers).filter(_MarkedAnswers.submission_id.in_(by_id)):
+        by_id[answers.submission_id].answers = answers
     for kind, place in ((Grade, "grades"), (Comment, "comments")):
         query = (
             gradebook.db.query(kind, BaseCell.name, SubmittedNotebook.assignment_id)
@@ -329,7 +365,7 @@ def _new_rows(gradebook: Gradebook, lab: GradedLab, student: str) -> _Rows:
     notebook = gradebook.find_notebook(lab.name, lab.name)
     submission = SubmittedAssignment(id=new_uuid(), assignment_id=notebook.assignment_id, student_id=student)
     submitted = SubmittedNotebook(id=new_uuid(), notebook_id=notebook.id, assignment_id=submission.id)
-    rows = _Rows(submission, {}, {})
+    rows = _Rows(submission, {}, {}, _answers_of(submission))
     for cell in notebook._base_cells:
         if isinstance(cell, GradeCell | TaskCell):
             rows.grades[cell.name] = Grade(cell_id=cell.id, notebook_id=submitted.id)
@@ -348,7 +384,8 @@ def _write_marks(
 ) -> Iterator[Change]:
     marked = any(grade.manual_score is not None for grade in row.grades.values())
     before = _answers(path) if marked else {}
-    now = _answers_of(notebook)
+    now = _sources(notebook)
+    digests = {name: hashlib.sha256(source.encode()).hexdigest() for name, source in now.items()}
     for cell in result.cells:
         grade = row.grades[cell.grade_id]
         after = None if cell.points is None else float(cell.points)
@@ -356,22 +393,32 @@ def _write_marks(
         if not new and not same_points:
             yield Change(result.student, result.lab, cell.grade_id, grade.auto_score, after)
         answer = lab.answers[cell.grade_id]
-        same_answer = answer in before and before[answer] == now.get(answer)
+        # nbgrader's own autograde writes only the notebook, another gradebook's run the same notebook.
+        same_answer = (
+            answer in before
+            and before[answer] == now.get(answer)
+            and row.answers.digests.get(answer) == digests.get(answer)
+        )
         if grade.manual_score is None or not (same_points and same_answer):
             grade.needs_manual_grade = grade.manual_score is not None or after is None
         grade.auto_score = after
     for name, comment in row.comments.items():
         comment.auto_comment = _comment(name, result, lab, now)
+    row.answers.digests = digests
+
+
+def _answers_of(submission: SubmittedAssignment) -> _MarkedAnswers:
+    return _MarkedAnswers(submission_id=submission.id, digests={})
 
 
 def _answers(path: Path) -> dict[str, str]:
     try:
-        return _answers_of(nbformat.read(path, as_version=4))
+        return _sources(nbformat.read(path, as_version=4))
     except Exception:  # no earlier notebook, or none that can be read: then every answer counts as changed
         return {}
 
 
-def _answers_of(notebook: NotebookNode) -> dict[str, str]:
+def _sources(notebook: NotebookNode) -> dict[str, str]:
     return {cell.metadata.nbgrader.grade_id: cell.source for cell in notebook.cells if is_solution(cell)}
 
 
