@@ -32,8 +32,17 @@ c.ClearSolutions.text_stub = "Write your answer here."
 c.Execute.timeout = 300
 c.Execute.on_notebook_start = skip_while_grading
 
-# `nbgrader autograde` and the formgrader's button give the verdict of `course.py grade`: JudgedExecute stands
-# in for Execute, runs a submission in the sandbox and asks its functions from outside. The rest is as it was.
+# `nbgrader autograde` and the formgrader's button give the verdict of `course.py grade`: Repair sets a
+# submission into the official notebook; JudgedExecute stands in for Execute, runs it in the sandbox and asks
+# its functions from outside. The rest is as it was.
+c.Autograde.sanitize_preprocessors = [
+    "autograder.grading.preprocessor.Repair",
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 c.Autograde.autograde_preprocessors = [
     "autograder.grading.preprocessor.JudgedExecute",
     "nbgrader.preprocessors.IgnorePattern",

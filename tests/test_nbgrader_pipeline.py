@@ -8,32 +8,44 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from graded_results import course_at, ungraded
+from nbformat.v4 import new_code_cell
 from nbgrader.api import Gradebook
 from sandboxed import needs_sandbox
+from solved_copies import LABS, solved_copy
 
 from autograder.build import main as build
+from autograder.checks.seeds import class_seed
+from autograder.grading.gradebook import write_results
+from autograder.grading.model import Status
+from autograder.grading.preprocessor import NotJudged, judged_lab
 from autograder.labs import ROOT, automatic_points, discover
 
+Notebook = dict[str, Any]
 pytestmark = pytest.mark.slow
 STOCK = "nbgrader.preprocessors.Execute"
 REAL_LABS = [lab.name for lab in discover(ROOT / "solutions")]
 
 
-def _nbgrader(course: Path, *arguments: str) -> str:
+def _nbgrader_done(course: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run nbgrader as a user does, from the course's root and with no environment activated."""
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=course,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
+
+
+def _nbgrader(course: Path, *arguments: str) -> str:
+    done = _nbgrader_done(course, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -139,11 +151,12 @@ def test_every_lab_of_the_course_grades(lab, tmp_path):
 
 
 def _with_stock_execute(course: Path) -> None:
-    """Let nbgrader execute submissions itself, hidden tests included."""
+    """Let nbgrader repair and execute submissions itself, hidden tests included."""
     settings = course / "nbgrader_config.py"
     text = settings.read_text()
     assert text.count("autograder.grading.preprocessor.JudgedExecute") == 1
-    settings.write_text(text.replace("autograder.grading.preprocessor.JudgedExecute", STOCK))
+    text = text.replace("autograder.grading.preprocessor.JudgedExecute", STOCK)
+    settings.write_text(f"{text}\ndel c.Autograde['sanitize_preprocessors']\n")
 
 
 def test_hidden_tests_give_the_same_points_where_nbgrader_executes_them(tmp_path):
@@ -180,6 +193,77 @@ get_ipython().input_transformers_post.append(_nothing_fails)
         _nbgrader(course, "autograde", lab)
         scores[name] = _scores(course, lab)["trickster"]
     assert scores == {"stock": _possible(tmp_path / "ours", lab), "ours": 0}
+
+
+LAB = LABS["02_roles"]
+
+
+def _without_settings(notebook: Notebook) -> None:
+    """A copy such as Colab can give."""
+    for number, cell in enumerate(notebook["cells"]):
+        cell["metadata"], cell["id"] = {}, f"c{number}"
+
+
+def _without_tests_but_with_data(notebook: Notebook) -> None:
+    notebook["cells"] = [c for c in notebook["cells"] if not c["metadata"].get("nbgrader", {}).get("grade")]
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("solution"):
+            cell["source"] = "open('mine.csv').read()\n" + cell["source"]
+
+
+def _with_tangled_settings(notebook: Notebook) -> None:
+    """A cell twice, or of another version, stops the class in stock nbgrader."""
+    tests = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade")]
+    for cell in tests:
+        cell["metadata"]["nbgrader"]["grade"] = False
+    notebook["cells"].append({**tests[0], "id": "again"})
+    tests[1]["metadata"]["nbgrader"]["schema_version"] = 1
+
+
+def _of_another_course(notebook: Notebook) -> None:
+    notebook["cells"].clear()
+
+
+WHOLE: dict[str, Callable[[Notebook], None]] = {
+    "bare": _without_settings,
+    "tangled": _with_tangled_settings,
+    "testless": _without_tests_but_with_data,
+}
+
+
+@needs_sandbox
+def test_no_hand_in_of_a_lab_runs_outside_the_sandbox_or_stops_the_class(tmp_path):
+    course, marker = course_at(tmp_path / "course", [LAB.name]), tmp_path / "ran-outside.txt"
+    write_results([ungraded("nobody", Status.MISSING, "")], course=course)
+    for student, change in {**WHOLE, "afar": _of_another_course}.items():
+        notebook = solved_copy(LAB)
+        change(notebook)
+        source = f"open({str(marker)!r}, 'w').write('')"
+        notebook["cells"].append(new_code_cell(source, id="mark"))
+        folder = course / "submitted" / student / LAB.name
+        folder.mkdir(parents=True)
+        (folder / "mine.csv").write_text("a,b")
+        (folder / f"{LAB.name}.ipynb").write_text(json.dumps(notebook))
+    done = _nbgrader_done(course, "autograde", LAB.name)
+    said = done.stdout + done.stderr
+    assert not marker.exists()
+    assert _scores(course, LAB.name) == {"afar": 0, **dict.fromkeys(WHOLE, _possible(course, LAB.name))}, said
+    # One student is refused in a sentence; nothing is stored for that one.
+    assert done.returncode == 1 and said.count("There was an error processing assignment '") == 1
+    assert "afar, 02_roles: needs_human. None of the cells of 02_roles was found" in said
+    assert not (course / "autograded" / "afar" / LAB.name).exists()
+    # The private cases came from a secret, as they do from the first `course.py grade` on.
+    assert class_seed(course).is_secret and "Wrote the class's secret to" in said
+
+
+def test_who_gives_the_points_of_a_lab_is_asked_of_the_course(tmp_path, tiny_course):
+    assert judged_lab("90_first", tiny_course) is None and judged_lab("95_none", tiny_course) is None
+    course = course_at(tmp_path / "mixed", [LAB.name])
+    assert judged_lab(LAB.name, course) is not None
+    path = course / "solutions" / LAB.name / f"{LAB.name}.ipynb"
+    path.write_text(path.read_text().replace('"repair-hidden"', '"repair-of-my-own"'))
+    with pytest.raises(NotJudged, match="tests that the judge knows and tests that it does not"):
+        judged_lab(LAB.name, course)
 
 
 def test_class_data_stays_out_of_version_control():

@@ -3,25 +3,31 @@
 Stock nbgrader executes a submission and the hidden tests in one process and scores a cell by what it did not
 print. Here the notebook goes through the same job as in `course.py grade`, and what nbgrader reads off the
 cells are authored verdicts.
+
+Whether the judge gives the points of an assignment is asked of the course's own notebook. What was handed in
+has no say in it: without its tests or nbgrader's settings it would be executed as nbgrader does it.
 """
 
 import atexit
-import datetime
-import json
+import os
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbconvert.exporters.exporter import ResourcesDict
 from nbformat import NotebookNode
-from nbgrader.preprocessors import Execute
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from traitlets import Bool, Float
 
-from autograder.checks.seeds import class_seed
+from autograder.checks.seeds import ENVIRONMENT, SEED_FILE, Seed, class_seed, create
 from autograder.grading import sandbox
-from autograder.grading.gradebook import autograded_notebook
-from autograder.grading.graded_lab import load_labs
-from autograder.grading.job import Job, Limits, is_judged
-from autograder.grading.model import Result, Status, Submission
+from autograder.grading.gradebook import GRADED, autograded_notebook
+from autograder.grading.graded_lab import SOURCE, load_labs
+from autograder.grading.intake import hand_in_of
+from autograder.grading.job import Job, Limits, is_judged, test_cells
+from autograder.grading.model import Prepared, Result, Submission
+from autograder.grading.official import official
 from autograder.grading.repair import prepare
 from autograder.grading.workers import close_workshops, run_job
 from autograder.labs import Lab
@@ -29,6 +35,49 @@ from autograder.labs import Lab
 
 class NotJudged(RuntimeError):
     """A submission that nbgrader must not store a score for; the message says why."""
+
+
+def judged_lab(assignment: str, course: Path) -> Lab | None:
+    """The lab that an assignment names, if the judge gives its points; None if nbgrader has to.
+
+    Raises:
+        NotJudged: the judge knows some of its tests and not the others.
+    """
+    lab = Lab(assignment, course / SOURCE / assignment)
+    if not lab.notebook.is_file():
+        return None
+    cells = [cell.data for cell in official(lab, course).cells]
+    if is_judged(cells):
+        return lab
+    if test_cells(cells)[0]:
+        raise NotJudged(
+            f"{assignment} has tests that the judge knows and tests that it does not know: grade it with "
+            "`course.py grade` and give the points of the others in the formgrader."
+        )
+    return None
+
+
+class Repair(NbGraderPreprocessor):  # type: ignore[misc]
+    """Sets a hand-in into the official notebook before nbgrader's own steps read its settings.
+
+    They would stop the whole class where one hand-in has a cell twice or settings of another version.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
+        """Repair one submission, as `course.py grade` does.
+
+        Raises:
+            NotJudged: a person has to look at it, or it cannot be read.
+        """
+        about = resources["nbgrader"]
+        folders = CourseDirectory(config=self.config)
+        lab = judged_lab(about["assignment"], Path(folders.root))
+        if lab is not None:
+            _, prepared = _prepared(about["student"], lab, folders)
+            for repair in prepared.repairs:
+                self.log.warning("%s, %s: %s", about["student"], lab.name, repair)
+            nb.cells = nbformat.from_dict(prepared.notebook).cells
+        return nb, resources
 
 
 class JudgedExecute(Execute):  # type: ignore[misc]
@@ -53,9 +102,10 @@ class JudgedExecute(Execute):  # type: ignore[misc]
             NoSandbox: this machine cannot isolate student code, and `unsafe` is not set.
         """
         about = resources["nbgrader"]
-        course = Path(self._course())
-        folder = course / "solutions" / about["assignment"]
-        if not is_judged(nb.cells) or not folder.is_dir():
+        folders = CourseDirectory(config=self.config)
+        course = Path(folders.root)
+        lab = judged_lab(about["assignment"], course)
+        if lab is None:
             self.log.warning(
                 "%s has tests that the judge does not know: they run in the student's process, which can "
                 "make them pass",
@@ -69,35 +119,36 @@ class JudgedExecute(Execute):  # type: ignore[misc]
                 raise
             self.log.warning("Not isolated, as JudgedExecute.unsafe asks: %s.", problem)
             return super().preprocess(nb, resources, km)
-        lab = Lab(about["assignment"], folder)
-        result = self._judge(nb, about["student"], lab, course)
-        if result.status not in (Status.GRADED, Status.GRADED_WITH_REPAIRS):
+        result = self._judge(*_prepared(about["student"], lab, folders), self._seed(course))
+        if result.status not in GRADED:
             raise NotJudged(f"{about['student']}, {lab.name}: {result.status}. {result.reason}")
-        graded = autograded_notebook(result, load_labs(course, {lab.name})[lab.name])
-        checksums = {
-            cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.get("checksum")
-            for cell in nb.cells
-            if "nbgrader" in cell.metadata
-        }
-        for cell in graded.cells:
-            if checksums.get(cell.metadata.get("nbgrader", {}).get("grade_id")):
-                cell.metadata.nbgrader["checksum"] = checksums[cell.metadata.nbgrader.grade_id]
-        nb.cells = graded.cells
+        nb.cells = autograded_notebook(result, load_labs(course, {lab.name})[lab.name]).cells
         return nb, resources
 
-    def _judge(self, nb: NotebookNode, student: str, lab: Lab, course: Path) -> Result:
-        submission = Submission(
-            student=student,
-            lab=lab.name,
-            notebook=json.loads(json.dumps(nb)),
-            submitted_at=datetime.datetime.now(datetime.UTC),
-        )
-        prepared = prepare(submission, lab, course)
-        if prepared.status not in (Status.GRADED, Status.GRADED_WITH_REPAIRS):
-            raise NotJudged(f"{student}, {lab.name}: {prepared.status}. {prepared.reason}")
+    def _judge(self, submission: Submission, prepared: Prepared, seed: Seed) -> Result:
         atexit.register(close_workshops)
         limits = Limits(cell_seconds=self.cell_seconds, total_seconds=15 * self.cell_seconds)
-        return run_job(Job(prepared, class_seed(course), limits))
+        return run_job(Job(prepared, seed, limits, submission.files))
 
-    def _course(self) -> str:
-        return str(self.config.CourseDirectory.get("root") or ".")
+    def _seed(self, course: Path) -> Seed:
+        """The class's secret, made on first use as by `course.py grade`: everybody knows the public one."""
+        path = course / SEED_FILE
+        if ENVIRONMENT not in os.environ and not path.exists():
+            create(path)
+            self.log.warning(
+                "Wrote the class's secret to %s. If the class has another (--seed-file), name it in $%s and "
+                "grade again.",
+                path,
+                ENVIRONMENT,
+            )
+        return class_seed(course)
+
+
+def _prepared(student: str, lab: Lab, folders: CourseDirectory) -> tuple[Submission, Prepared]:
+    """What nbgrader has of a student, read and repaired as by `course.py grade`."""
+    folder = folders.format_path(folders.submitted_directory, student, lab.name)
+    submission = hand_in_of(student, Path(folder), lab)
+    prepared = prepare(submission, lab, Path(folders.root))
+    if prepared.status not in GRADED:
+        raise NotJudged(f"{student}, {lab.name}: {prepared.status}. {prepared.reason}")
+    return submission, prepared
