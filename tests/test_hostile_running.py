@@ -178,6 +178,9 @@ def test_memory_of_a_functions_processes_is_bounded_without_harm_to_other_answer
 
 UNCOUNTED = {
     "a shared map": "import mmap\nx = mmap.mmap(-1, 2 << 30)\nfor i in range(0, 2 << 30, 4096): x[i] = 1",
+    "a shared map of a device": (
+        "import mmap, os\nx = mmap.mmap(os.open('/dev/zero', os.O_RDWR), 1 << 20)\nx[0] = 1"
+    ),
     "a file in memory": (
         "import os\nfor _ in range(200):\n    f = os.memfd_create('x')\n    os.write(f, bytes(15 << 20))"
     ),

@@ -66,6 +66,8 @@ def command(wire: Path, program: list[str], *, models: Path | None = None) -> li
     for name, value in _environment().items():
         words += ["--setenv", name, value]
     words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm"]
+    # A shared map of /dev/zero is memory that no limit counts.
+    words += ["--dev-bind", "/dev/null", "/dev/zero"]
     for source, target in _shown(models):
         words += ["--ro-bind", source, target]
     for folder in ("/tmp", "/home/student", "/run/kernel"):
