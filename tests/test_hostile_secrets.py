@@ -157,6 +157,7 @@ print('MODULES', sorted(name for name in sys.modules if name.startswith('autogra
 print('PROCESSES', sorted(name for name in os.listdir('/proc') if name.isdecimal()))
 words = ('private_cases', 'judge_answers', 'BEGIN HIDDEN')
 print('OBJECTS', [w for w in words if any(getattr(o, '__name__', '') == w for o in gc.get_objects())])
+print('HOST KEYS', os.path.lexists('/etc/ssl/private'), os.path.exists('/etc/ssl/certs'))
 print('WIRE', os.listdir('/wire'), 'HOME', os.listdir('/home'), os.path.isdir('/work'))
 """
 
@@ -172,6 +173,7 @@ def test_there_is_nothing_secret_to_be_found() -> None:
     assert "judging" not in words.split("MODULES")[1].split("\n")[0]
     assert len(eval(words.split("PROCESSES ")[1].split("\n")[0])) <= 10
     assert "OBJECTS []" in words
+    assert "HOST KEYS False True" in words
     assert "WIRE [] HOME ['student'] False" in words
 
 

@@ -33,7 +33,8 @@ _SETTINGS = (
     "fonts",
     "localtime",
     "alternatives",
-    "ssl",
+    "ssl/certs",
+    "ssl/openssl.cnf",
     "mime.types",
 )
 
