@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import resource
 import signal
 import socket
@@ -90,8 +91,9 @@ def bound_processes(most: int = 1024) -> None:
     A fork bomb is ended by the watch; this keeps it small until the watch looks. Older kernels have one such
     number for the whole machine, which is left alone.
     """
-    release = tuple(int(part) for part in platform.release().split(".")[:2])
-    if release >= (6, 14):
+    # Such as 6.12.9-amd64, but also 6.14-rc1-amd64.
+    release = re.match(r"(\d+)\.(\d+)", platform.release())
+    if release is not None and (int(release[1]), int(release[2])) >= (6, 14):
         with contextlib.suppress(OSError):
             Path("/proc/sys/kernel/pid_max").write_text(str(most))
 
