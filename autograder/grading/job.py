@@ -127,6 +127,10 @@ def is_judged(cells: Sequence[dict[str, Any]]) -> bool:
     return bool(automatic) and automatic == {test.grade_id for test in test_cells(cells)[0]}
 
 
+class _ForkLost(Exception):
+    """The fork of the kernel that was to answer ended."""
+
+
 @dataclass
 class _Held:
     """A fork of the kernel as the notebook was after `ran` cells, and the channel on which it answers."""
@@ -288,8 +292,11 @@ class _Grading:
                 continue
             if held.channel.fileno() < 0 or not _listens(held.channel):
                 self.lost.add(test.grade_id)
-            else:
-                self._judge(test, held)
+                continue
+            try:
+                self._judge(test, held, last=False)
+            except _ForkLost:
+                self.lost.add(test.grade_id)
 
     def _settle_unasked(self, at_once: bool) -> None:
         """The questions for which there was no kernel, nor another one later."""
@@ -322,14 +329,24 @@ class _Grading:
             if left:
                 self.flags.append(f"left {left} processes behind, which were ended")
 
-    def _judge(self, test: TestCell, held: _Held | None) -> None:
+    def _judge(self, test: TestCell, held: _Held | None, *, last: bool = True) -> None:
+        """Keep the verdict on a cell.
+
+        Args:
+            last: whether what a fork of the kernel that ended did not answer counts as a crash.
+
+        Raises:
+            _ForkLost: the fork ended, and this is not the last time that the cell is asked.
+        """
         try:
-            self.grades[test.grade_id] = self._grade(test, held)
+            self.grades[test.grade_id] = self._grade(test, held, last)
+        except _ForkLost:
+            raise
         except Exception as error:
             # What no one foresaw costs one answer, and nobody's marks are guessed.
             self.flags.append(f"the grader failed at {test.grade_id} ({type(error).__name__})")
 
-    def _grade(self, test: TestCell, held: _Held | None) -> CellGrade:
+    def _grade(self, test: TestCell, held: _Held | None, last: bool) -> CellGrade:
         began = time.monotonic()
         public = public_exercise(test.exercise)
         cases: Sequence[AnyCase] = public.cases
@@ -337,6 +354,9 @@ class _Grading:
             private = private_cases(exercises()[test.exercise], self.job.seed)
             cases = private.cases
         outcomes = self._ask(test.exercise, cases, public.time_limit, held)
+        if not last and CRASHED in outcomes:
+            # A call runs in a process of its own: it was the fork that something ended, maybe another answer.
+            raise _ForkLost
         blank = stub_of(test.exercise) in self.job.prepared.blank
         if test.hidden:
             grade = hidden_grade(

@@ -19,7 +19,7 @@ LONGEST_TEXT = 2500
 HOLD_SECONDS = 10.0
 # All calls of one exercise together; what has not ended by then took too long.
 EXERCISE_SECONDS = 120.0
-CRASHED = Outcome(trouble="crash: the call ended Python itself")
+CRASHED = Outcome(trouble="crash: Python ended before it answered")
 MEMORY = Outcome(trouble="memory: the call used too much memory")
 LATE = Outcome(trouble="time: not run, because earlier cases took too long")
 LARGE = Outcome(trouble="type: the results of all cases together are larger than 8 MB")
