@@ -1,9 +1,11 @@
 """Submissions that look for secrets, carry them out, or leave something for whoever comes next."""
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hostile_submissions import (
     ALL,
@@ -323,3 +325,25 @@ def test_the_machine_is_as_it_was() -> None:
     made = workshop()
     graded(right())
     assert [path.name for path in made.wire.iterdir() if path.is_dir()] == []
+
+
+def test_the_process_that_talks_to_a_kernel_has_no_rights_and_keeps_nothing_for_the_next_one() -> None:
+    made = workshop()
+    made.open_job("job", {})
+    with made.start_runner("job"):
+        *_, warm, _, runner = psutil.Process(made._processes["runner"].pid).children(recursive=True)
+        status = Path(f"/proc/{runner.pid}/status").read_text()
+        for line in (
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ):
+            assert line in status
+        for place in ("tmp", "dev/shm", "home/student", "proc"):
+            devices = {Path(f"/proc/{child.pid}/root", place).stat().st_dev for child in (warm, runner)}
+            assert len(devices) == 2
+        assert os.statvfs(f"/proc/{runner.pid}/root/wire").f_flag & os.ST_RDONLY
+        assert Path(f"/proc/{runner.pid}/fd/2").readlink() == Path("/dev/null")
+    made.end("runner")
+    made.close_job("job")

@@ -137,7 +137,7 @@ class Workshop:
     def start_runner(self, job: str) -> socket.socket:
         """A new runner for a job; the channel on which it takes its task."""
         channel = self.deposit("runner")
-        ask_warm(self.wire, "runner", do="start", job=job, memory=4 << 30, processes=64)
+        ask_warm(self.wire, "runner", do="start", job=job, memory=4 << 30, disk=1 << 20, processes=64)
         return channel
 
     def end(self, kind: str) -> dict[str, Any]:

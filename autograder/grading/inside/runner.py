@@ -1,8 +1,8 @@
 """Executes one submission with nbclient, in a process that is thrown away afterwards.
 
 The side that talks to a student's kernel is the weak one: what the kernel sends is the student's choice. So
-this process holds no case, no points, no gradebook and no secret, it lives in a sandbox of its own, and what
-it sends on is read as untrusted data.
+this process holds no case, no points, no gradebook and no secret, it lives in a sandbox of its own with no
+rights in it, and what it sends on is read as untrusted data.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from autograder.grading.inside import frames, provisioner
+from autograder.grading.inside import confinement, frames, namespaces, provisioner
 
 LARGEST_MESSAGE = 8 * 1024 * 1024
 CELL_OUTPUT, TOTAL_OUTPUT, CELL_MESSAGES = 200_000, 3_000_000, 500
@@ -265,8 +265,33 @@ _DEATHS = {
 }
 
 
-def become_runner(channel: socket.socket, wire: Path, request: dict[str, Any]) -> None:
-    """Run what arrives on the channel, and send back what came out."""
+def become(
+    channel: socket.socket,
+    wire: Path,
+    request: dict[str, Any],
+    bound: socket.socket,
+    ready: int,
+    *,
+    isolated: bool,
+) -> None:
+    """Run what arrives on the channel, and send back what came out.
+
+    Args:
+        channel: where the grader sends the task, and answers at each graded cell.
+        wire: folder of the sockets.
+        request: "job" (the folder of the kernel's sockets in it), and the limits "memory" and "disk".
+        bound: a byte is sent here once nothing is left that could be misused.
+        ready: closed before anything arrives; what went wrong before can be written to it.
+        isolated: whether there are namespaces.
+    """
+    namespaces.die_with_parent()
+    if isolated:
+        confinement.own_file_systems(request["disk"])
+        namespaces.make_read_only(str(wire))
+    confinement.give_up_rights(memory=request["memory"], file=request["disk"], isolated=isolated)
+    with bound:
+        bound.sendall(b"+")
+    os.close(ready)
     os.environ |= {
         provisioner.WIRE: str(wire),
         provisioner.JOB: request["job"],

@@ -130,7 +130,7 @@ class Warm:
         if not first.startswith("pid "):
             os.kill(outer, signal.SIGKILL)
             os.waitpid(outer, 0)
-            return {"error": first or "the kernel did not start"}
+            return {"error": first or f"the {self.kind} did not start"}
         self.child = _Child(
             outer,
             int(first[4:]),
@@ -142,7 +142,7 @@ class Warm:
         os.close(reading)
         if ready != "+":
             self._finish()
-            return {"error": ready or "the kernel ended while it started"}
+            return {"error": ready or f"the {self.kind} ended while it started"}
         return {"pid": self.child.inner}
 
     def _become(self, request: dict[str, Any], writing: int) -> None:
@@ -156,14 +156,6 @@ class Warm:
             self.door.close()
             self.deposits.close()
             assert self.deposited is not None
-            if self.kind == "runner":
-                os.write(writing, f"pid {os.getpid()}\n".encode())
-                os.write(writing, b"+\n")
-                os.close(writing)
-                importlib.import_module("autograder.grading.inside.runner").become_runner(
-                    self.deposited, self.wire, request
-                )
-                os._exit(0)
             if self.isolated:
                 namespaces.unshare(
                     namespaces.CLONE_NEWNS
@@ -171,8 +163,7 @@ class Warm:
                     | namespaces.CLONE_NEWIPC
                     | namespaces.CLONE_NEWNET
                 )
-            from autograder.grading.inside import kernel
-
+            child = importlib.import_module(f"autograder.grading.inside.{self.kind}")
             ours, theirs = socket.socketpair()
             inner = os.fork()
             if inner:
@@ -180,25 +171,17 @@ class Warm:
                 os.write(writing, f"pid {inner}\n".encode())
                 self.deposited.close()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-                # The kernel has given up the right to do this before its first thread started.
                 if ours.recv(1):
-                    if self.isolated:
-                        namespaces.make_read_only(kernel.WIRE)
+                    if self.isolated and self.kind == "kernel":
+                        # The kernel has given up the right to do this before its first thread started.
+                        namespaces.make_read_only(child.WIRE)
                     os.write(writing, b"+")
                 os.close(writing)
                 ours.close()
                 _, status = os.waitpid(inner, 0)
                 os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
             ours.close()
-            kernel.become_kernel(
-                self.wire / request["job"],
-                self.wire,
-                self.deposited,
-                request,
-                theirs,
-                writing,
-                isolated=self.isolated,
-            )
+            child.become(self.deposited, self.wire, request, theirs, writing, isolated=self.isolated)
             os._exit(0)
         except BaseException:
             traceback.print_exc()
