@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from sandboxed import needs_sandbox
 
+from autograder.grading import sandbox
 from autograder.grading.grade import ClassOutcome, grade_class, main
 from autograder.grading.gradebook import GraderError
 from autograder.grading.model import Status
@@ -178,6 +179,14 @@ def test_without_bubblewrap_it_refuses_and_says_what_would_not_hold(
     said = capsys.readouterr().out
     assert "bubblewrap is not installed" in said and "gradebook" in said and "--unsafe" in said
     assert not (course / "gradebook.db").exists()
+
+
+def test_a_sandbox_that_does_not_answer_is_one_sentence(
+    course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_PROBE_SECONDS", 0)
+    assert main(course / "submitted", Options(course=course)) == 1
+    assert "did not end within 0 seconds" in capsys.readouterr().out
 
 
 def test_unsafe_goes_on_without_a_sandbox_and_gives_the_same_marks(

@@ -38,7 +38,7 @@ _SETTINGS = (
     "mime.types",
 )
 
-
+_PROBE_SECONDS = 60
 _RISK = "Without isolation a submission can read the gradebook, the seed and other submissions"
 
 
@@ -146,7 +146,15 @@ def require() -> None:
             f"bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap). {_RISK}"
         )
     words = command(Path("/tmp"), ["-c", _PROBE])
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=_PROBE_SECONDS, env=dict(os.environ)
+        )
+    except subprocess.TimeoutExpired:
+        raise NoSandbox(
+            f"The sandbox was tried out and did not end within {_PROBE_SECONDS} seconds: try again when the "
+            f"machine has less to do. {_RISK}"
+        ) from None
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise NoSandbox(
