@@ -3,14 +3,19 @@
 import copy
 import csv
 import io
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from distributed import LocalCluster
 from nbgrader.api import Gradebook
@@ -18,11 +23,12 @@ from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from sandboxed import needs_sandbox
 
-from autograder.grading import sandbox
+from autograder.grading import sandbox, workshop
 from autograder.grading.grade import ClassOutcome, grade_class, main
 from autograder.grading.gradebook import GraderError
 from autograder.grading.model import Status
 from autograder.grading.options import Options
+from autograder.grading.workshop import Workshop, WorkshopError
 from autograder.labs import ROOT
 from chatcontract.models import load_model, load_tokenizer
 from chatcontract.sft import save_adapter
@@ -187,6 +193,50 @@ def test_a_sandbox_that_does_not_answer_is_one_sentence(
     monkeypatch.setattr(sandbox, "_PROBE_SECONDS", 0)
     assert main(course / "submitted", Options(course=course)) == 1
     assert "did not end within 0 seconds" in capsys.readouterr().out
+
+
+def test_a_warm_process_that_does_not_start_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workshop, "_scratch", lambda: str(tmp_path))
+    monkeypatch.setattr(workshop, "_START_SECONDS", 0.001)
+    slow = Workshop()
+    with pytest.raises(WorkshopError, match=r"said nothing for 0\.001 seconds"):
+        slow.wait()
+    slow.close()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    with pytest.raises(WorkshopError, match=r"could not be started: .*bwrap"):
+        Workshop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_a_batch_at_once_and_keeps_what_was_judged(course: Path) -> None:
+    code = next(key for key, text in reference_answers().items() if "def speaker_counts" in text)
+    shutil.rmtree(course / "submitted" / "wrong")
+    hand_in(course, "slow", {code: "import time\ntime.sleep(600)"})
+    words = [sys.executable, "-m", "autograder", "grade", "submitted", "--course", ".", "--lab", "00"]
+    # A test run in the background ignores the signal, and what it starts would as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    grader = subprocess.Popen([*words, "--workers", "1"], cwd=course, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
+    try:
+        results = course / "grading" / "results" / LAB
+        _until(lambda: {"blank.json", "right.json"} <= {path.name for path in results.glob("*.json")}, 120)
+        _until(lambda: len(psutil.Process(grader.pid).children(recursive=True)) > 8, 30)
+        started = psutil.Process(grader.pid).children(recursive=True)
+        os.killpg(grader.pid, signal.SIGINT)
+        assert grader.wait(15) != 0
+        assert psutil.wait_procs(started, timeout=5)[1] == []
+    finally:
+        grader.kill()
+    assert not (results / "slow.json").exists()
+
+
+def _until(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_unsafe_goes_on_without_a_sandbox_and_gives_the_same_marks(

@@ -9,40 +9,76 @@ from autograder.grading.job import Job, grade
 from autograder.grading.model import Result, Status
 from autograder.grading.workshop import Workshop, WorkshopError
 
-_here = threading.local()
-_opened: list[Workshop] = []
-_lock = threading.Lock()
-
-
 class NoCluster(ConnectionError):
     """No Dask scheduler answers at the address; the message says so."""
 
 
-def _workshop(isolated: bool, fresh: bool = False) -> Workshop:
-    """This thread's warm processes; made at the first use and again when they are gone."""
-    current: Workshop | None = getattr(_here, "workshop", None)
-    if current is not None and (fresh or current.isolated != isolated or not current.alive()):
-        current.close()
-        current = None
-    if current is None:
-        current = Workshop(isolated=isolated)
-        _here.workshop = current
-        with _lock:
-            _opened.append(current)
-    return current
+class _Workplace:
+    """The warm processes of some threads: each has its own, made at the first use and when they are gone."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+        self._lock = threading.Lock()
+        self._opened: list[Workshop] = []
+        self._closed = False
+
+    def workshop(self, isolated: bool, fresh: bool = False) -> Workshop:
+        """This thread's warm processes, which may still be starting."""
+        current: Workshop | None = getattr(self._here, "workshop", None)
+        if current is not None and (fresh or current.isolated != isolated or not current.alive()):
+            current.close()
+            current = None
+        if current is None:
+            with self._lock:
+                if self._closed:
+                    raise WorkshopError("the batch was ended")
+                current = Workshop(isolated=isolated)
+                self._opened.append(current)
+            self._here.workshop = current
+        return current
+
+    def run(self, job: Job) -> Result:
+        """Grade one submission on this thread.
+
+        A submission with which the warm processes end twice is left to a person; the batch goes on.
+
+        Raises:
+            WorkshopError: this was closed meanwhile.
+        """
+        for attempt in range(2):
+            try:
+                return grade(job, self.workshop(job.isolated, fresh=attempt > 0))
+            except WorkshopError as error:
+                if self._closed:
+                    raise
+                problem = str(error)
+        return unfinished(job, f"The grader's own processes ended twice with this submission ({problem}).")
+
+    def close(self) -> None:
+        """End every warm process, also under a submission that is being judged, and start no others."""
+        with self._lock:
+            self._closed = True
+            for workshop in self._opened:
+                workshop.close()
+            self._opened.clear()
 
 
-def run_job(job: Job) -> Result:
-    """Grade one submission on this thread; the same function on every kind of worker.
+# For Dask and nbgrader, by batch. A closed one stays here, so that what comes late does not open it again.
+_workplaces: dict[str, _Workplace] = {}
 
-    A submission with which the warm processes end twice is left to a person; the batch goes on.
+
+def run_job(job: Job, batch: str = "") -> Result:
+    """Grade one submission on this thread of a Dask worker or of nbgrader, as one of a batch.
+
+    Raises:
+        WorkshopError: the batch was ended meanwhile.
     """
-    for attempt in range(2):
-        try:
-            return grade(job, _workshop(job.isolated, fresh=attempt > 0))
-        except WorkshopError as error:
-            problem = str(error)
-    return unfinished(job, f"The grader's own processes ended twice with this submission ({problem}).")
+    return _workplaces.setdefault(batch, _Workplace()).run(job)
+
+
+def close_workshops(batch: str = "") -> None:
+    """End a batch in this process, with its warm processes."""
+    _workplaces.setdefault(batch, _Workplace()).close()
 
 
 def unfinished(job: Job, reason: str) -> Result:
@@ -59,20 +95,13 @@ def unfinished(job: Job, reason: str) -> Result:
     )
 
 
-def close_workshops() -> None:
-    """End every warm process that this process started."""
-    with _lock:
-        while _opened:
-            _opened.pop().close()
-    _here.__dict__.clear()
-
-
 class LocalWorkers:
     """Threads of this process; the student code runs in their sandboxes."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._barrier = threading.Barrier(count)
+        self._workplace = _Workplace()
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="grader")
 
     def warm_up(self, isolated: bool) -> None:
@@ -85,13 +114,13 @@ class LocalWorkers:
         def one(_: int) -> None:
             # The barrier gives each thread exactly one of these calls.
             self._barrier.wait(timeout=60)
-            _workshop(isolated)
+            self._workplace.workshop(isolated).wait()
 
         list(self._pool.map(one, range(self.count)))
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
         """Every job with its result, as they end."""
-        futures = {self._pool.submit(run_job, job): job for job in jobs}
+        futures = {self._pool.submit(self._workplace.run, job): job for job in jobs}
         for future in as_completed(futures):
             error = future.exception()
             job = futures[future]
@@ -101,9 +130,10 @@ class LocalWorkers:
                 yield job, future.result()
 
     def close(self) -> None:
-        """End the threads and their warm processes."""
+        """End the warm processes and the threads; what is being judged, as after Ctrl-C, is given up."""
+        self._barrier.abort()
+        self._workplace.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        close_workshops()
 
 
 class DaskWorkers:

@@ -6,8 +6,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +51,7 @@ RUNNER_IMPORTS = (
     "jupyter_client.manager",
     "autograder.grading.inside.runner",
 )
+_START_SECONDS = 300
 
 
 class WorkshopError(RuntimeError):
@@ -60,26 +59,31 @@ class WorkshopError(RuntimeError):
 
 
 class Workshop:
-    """Starts both processes, hands out kernels and runners, and ends everything on `close`."""
+    """Starts both processes, hands out kernels and runners, and ends everything on `close`.
 
-    def __init__(self, *, isolated: bool = True, progress: Callable[[str], None] = lambda _: None) -> None:
+    Any thread may close it; what another one waits for then raises.
+
+    Raises:
+        WorkshopError: a program could not be started.
+    """
+
+    def __init__(self, *, isolated: bool = True) -> None:
         self.isolated = isolated
         self.wire = Path(tempfile.mkdtemp(prefix="cc-", dir=_scratch()))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._deposits: dict[str, socket.socket] = {}
         self._logs: dict[str, Path] = {}
-        self._lock = threading.Lock()
-        for kind, imports in (("kernel", KERNEL_IMPORTS), ("runner", RUNNER_IMPORTS)):
-            self._launch(kind, imports)
+        self._starting = {"kernel", "runner"}
         try:
-            for kind in ("runner", "kernel"):
-                self._await(kind, progress)
-        except BaseException:
+            self._launch("kernel", KERNEL_IMPORTS)
+            self._launch("runner", RUNNER_IMPORTS)
+        except OSError as error:
             self.close()
-            raise
+            raise WorkshopError(f"a warm process could not be started: {error}") from error
 
     def _launch(self, kind: str, imports: tuple[str, ...]) -> None:
         ours, theirs = socket.socketpair()
+        self._deposits[kind] = ours
         wire = sandbox.WIRE if self.isolated else str(self.wire)
         program = ["-m", "autograder.grading.inside.warm", kind, wire, str(theirs.fileno()), *imports]
         environment = None
@@ -96,20 +100,39 @@ class Workshop:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                # Ctrl-C is for the grader, which ends these processes itself.
+                start_new_session=True,
             )
-        self._deposits[kind] = ours
 
-    def _await(self, kind: str, progress: Callable[[str], None]) -> None:
+    def wait(self) -> None:
+        """Wait until both processes have imported what their children need.
+
+        Raises:
+            WorkshopError: one of them ended, or took too long.
+        """
+        for kind in sorted(self._starting):
+            self._wait_for(kind)
+
+    def _wait_for(self, kind: str) -> None:
         deposits = self._deposits[kind]
-        deposits.settimeout(300)
-        while True:
-            said = deposits.recv(64)
+        while kind in self._starting:
+            try:
+                deposits.settimeout(_START_SECONDS)
+                said = deposits.recv(64)
+                last = "" if said else self._last_words(kind)
+            except TimeoutError:
+                raise WorkshopError(
+                    f"the warm {kind} process said nothing for {_START_SECONDS} seconds while it started"
+                ) from None
+            except OSError as error:
+                raise WorkshopError(f"the warm {kind} process was ended while it started") from error
             if not said:
-                last = self._logs[kind].read_text(errors="replace").strip().splitlines()[-1:]
-                raise WorkshopError(f"the warm {kind} process ended while it started: {' '.join(last)}")
-            progress(kind)
+                raise WorkshopError(f"the warm {kind} process ended while it started: {last}")
             if said.endswith(b"+"):
-                return
+                self._starting.discard(kind)
+
+    def _last_words(self, kind: str) -> str:
+        return " ".join(self._logs[kind].read_text(errors="replace").strip().splitlines()[-1:])
 
     def alive(self) -> bool:
         """Whether both warm processes still run."""
@@ -121,6 +144,7 @@ class Workshop:
         Raises:
             WorkshopError: the warm process is gone.
         """
+        self._wait_for(kind)
         ours, theirs = socket.socketpair()
         deposits = self._deposits[kind]
         try:
@@ -168,12 +192,18 @@ class Workshop:
     def close(self) -> None:
         """End both processes; everything in their sandboxes ends with them."""
         for deposits in self._deposits.values():
-            deposits.close()
+            # Unlike closing, this wakes a thread that waits on it. It may be closed already.
+            with contextlib.suppress(OSError):
+                deposits.shutdown(socket.SHUT_RDWR)
         for process in self._processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(2)
+            if not self.isolated:
+                # No namespace ends what the student's code started: the warm process does it itself.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
             process.kill()
             process.wait()
+        for deposits in self._deposits.values():
+            deposits.close()
         shutil.rmtree(self.wire, ignore_errors=True)
         for log in self._logs.values():
             log.unlink(missing_ok=True)
