@@ -3,6 +3,7 @@
 import copy
 import csv
 import io
+import itertools
 import os
 import pickle
 import shutil
@@ -10,24 +11,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from nbgrader.api import Gradebook
 from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from sandboxed import needs_sandbox
 
-from autograder.grading import sandbox, workshop
+from autograder.grading import sandbox, workers, workshop
 from autograder.grading.grade import ClassOutcome, grade_class, main
 from autograder.grading.gradebook import GraderError
 from autograder.grading.model import Status
 from autograder.grading.options import Options
+from autograder.grading.workers import DaskWorkers, NoCluster
 from autograder.grading.workshop import Workshop, WorkshopError
 from autograder.labs import ROOT
 from chatcontract.models import load_model, load_tokenizer
@@ -154,8 +158,66 @@ def test_a_dask_cluster_gives_the_same_verdicts(course: Path) -> None:
         n_workers=2, threads_per_worker=1, processes=True, protocol="tcp://", dashboard_address=None
     ) as cluster:
         there = _grade(course, feedback=False, scheduler=cluster.scheduler_address)
+        with Client(cluster, set_as_default=False) as client:
+            left = client.run(lambda: [child.name() for child in psutil.Process().children()])
     assert [r.cells for r in there.results] == [r.cells for r in here.results]
     assert not there.changes
+    assert list(left.values()) == [[], []]
+
+
+@contextmanager
+def _cluster(workers: int) -> Iterator[str]:
+    """The address of a cluster whose workers are threads of this process."""
+    with LocalCluster(
+        n_workers=workers, processes=False, protocol="tcp://", dashboard_address=None
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_a_dask_worker_that_cannot_isolate_is_named_and_nothing_is_graded(
+    course: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    with _cluster(1) as address:
+        assert main(course / "submitted", Options(course=course, labs=(LAB,), scheduler=address)) == 1
+    said = capsys.readouterr().out
+    assert "The Dask worker tcp://" in said and "cannot grade: bubblewrap is not installed" in said
+    assert not (course / "gradebook.db").exists()
+
+
+def test_a_dask_worker_with_another_grader_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = map(str, itertools.count())
+    monkeypatch.setattr(workers, "grader_version", lambda: next(versions))
+    with _cluster(1) as address:
+        pool = DaskWorkers(address)
+        with pytest.raises(NoCluster, match=r"worker tcp://\S+ has another grader"):
+            pool.warm_up(isolated=True)
+        pool.close()
+
+
+def test_when_the_last_dask_worker_is_gone_what_was_judged_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(job: Any, batch: str) -> Any:
+        if job == "the last":
+            time.sleep(600)
+        return f"verdict on {job}"
+
+    monkeypatch.setattr(workers, "run_job", judged)
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "_GONE_SECONDS", 0.5)
+    with _cluster(0) as address:
+        words = ["-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+        worker = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=60)
+        pool = DaskWorkers(address)
+        jobs: Any = ["the first", "the last"]
+        verdicts = pool.run(jobs)
+        assert next(verdicts) == ("the first", "verdict on the first")
+        worker.kill()
+        worker.wait()
+        with pytest.raises(NoCluster, match=r"no workers any more\. What was judged is kept"):
+            next(verdicts)
+        pool.close()
 
 
 def test_the_seed_decides_the_cases_and_another_one_is_noticed(course: Path) -> None:

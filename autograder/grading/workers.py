@@ -1,16 +1,26 @@
 """Who runs the jobs: threads of this process with a workshop each, or the workers of a Dask cluster."""
 
 import contextlib
+import secrets
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import Empty, SimpleQueue
+from typing import Any
 
-from autograder.grading.job import Job, grade
+from autograder.grading import sandbox
+from autograder.grading.job import Job, grade, grader_version
 from autograder.grading.model import Result, Status
 from autograder.grading.workshop import Workshop, WorkshopError
 
+# How often workers are counted, and how long there may be none: a nanny needs seconds to restart one.
+_LOOK_SECONDS, _GONE_SECONDS = 2.0, 30.0
+_GO_ON = "What was judged is kept: start workers again and go on with --resume."
+
+
 class NoCluster(ConnectionError):
-    """No Dask scheduler answers at the address; the message says so."""
+    """No Dask cluster that can grade is at the address, or not any more; the message says why."""
 
 
 class _Workplace:
@@ -95,6 +105,17 @@ def unfinished(job: Job, reason: str) -> Result:
     )
 
 
+def try_out(isolated: bool) -> str:
+    """The version of this machine's grader, once student code was seen to be isolated here.
+
+    Raises:
+        NoSandbox: it cannot be.
+    """
+    if isolated:
+        sandbox.require()
+    return grader_version()
+
+
 class LocalWorkers:
     """Threads of this process; the student code runs in their sandboxes."""
 
@@ -149,27 +170,68 @@ class DaskWorkers:
                 f"No Dask scheduler answers at {address}: start one with 'dask scheduler' and workers with "
                 "'dask worker', or leave --scheduler out."
             ) from error
-        self.count = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        self._address = address
+        # Another class on the same cluster has its own warm processes.
+        self._batch = secrets.token_hex(8)
+        self._waiting: dict[Any, Job] = {}
+        self.count = self._count()
         if not self.count:
             self.close()
             raise NoCluster(f"The scheduler at {address} has no workers: start some with 'dask worker'.")
 
+    def _count(self) -> int:
+        return len(self._client.scheduler_info(n_workers=-1).get("workers", ()))
+
     def warm_up(self, isolated: bool) -> None:
-        """The workers warm up with their first job."""
+        """Try out the sandbox of each worker, and compare its grader with this one.
+
+        Raises:
+            NoCluster: one of them cannot grade, or would give other marks.
+        """
+        for worker, said in self._client.run(try_out, isolated, on_error="return").items():
+            if isinstance(said, BaseException):
+                raise NoCluster(f"The Dask worker {worker} cannot grade: {said}.")
+            if said != grader_version():
+                raise NoCluster(
+                    f"The Dask worker {worker} has another grader, Python or library than this machine, and "
+                    "could give other marks: install the same there, and start the worker again."
+                )
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-        """Every job with its result, as they end."""
-        from distributed import as_completed as completed
+        """Every job with its result, as they end.
 
-        futures = {self._client.submit(run_job, job, pure=False, retries=1): job for job in jobs}
-        for future in completed(futures, loop=self._client.loop):
-            job = futures[future]
+        Raises:
+            NoCluster: the scheduler or the last worker is gone.
+        """
+        ended: SimpleQueue[Any] = SimpleQueue()
+        for job in jobs:
+            future = self._client.submit(run_job, job, self._batch, pure=False, retries=1)
+            self._waiting[future] = job
+            future.add_done_callback(ended.put)
+        seen = time.monotonic()
+        while self._waiting:
+            try:
+                future = ended.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                if self._count():
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > _GONE_SECONDS:
+                    raise NoCluster(
+                        f"The scheduler at {self._address} has no workers any more. {_GO_ON}"
+                    ) from None
+                continue
+            if future.status == "cancelled":
+                raise NoCluster(f"The scheduler at {self._address} is gone. {_GO_ON}")
+            job = self._waiting.pop(future)
             if future.status == "finished":
                 yield job, future.result()
             else:
                 yield job, unfinished(job, f"The grader failed on this submission: {future.exception()}.")
 
     def close(self) -> None:
-        """Leave the cluster, which goes on without this class."""
+        """End the batch on the workers and leave the cluster, which goes on without this class."""
+        with contextlib.suppress(Exception):
+            self._client.cancel(list(self._waiting))
+            self._client.run(close_workshops, self._batch)
         with contextlib.suppress(Exception):
             self._client.close()
