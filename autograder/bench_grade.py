@@ -13,10 +13,7 @@ spends on its worker beyond its own compute is given as well.
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,17 +23,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import psutil
-from nbgrader.api import Gradebook
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from autograder import stock_nbgrader
 from autograder.checks.judging import private_cases
 from autograder.checks.registry import exercises_of
 from autograder.checks.seeds import ENVIRONMENT, Seed, class_seed, create
 from autograder.grading import sandbox
-from autograder.grading.gradebook import default_db, write_results
+from autograder.grading.gradebook import write_results
 from autograder.grading.intake import intake
 from autograder.grading.job import DEFAULT_LIMITS, Job
 from autograder.grading.model import Result, Status
@@ -52,21 +48,13 @@ from autograder.grading.sample_class import (
 )
 from autograder.grading.workers import LocalWorkers
 from autograder.labs import ROOT, Lab, UnknownLab, discover, select
+from autograder.peak_memory import sampled
+from autograder.stock_nbgrader import cell_scores, write_stock_course
 
-COURSE_ID = "chat-contract"
 STUDENTS = 300
 TARGET_OVERHEAD, TARGET_RATIO = 0.5, 15.0
 # Shares of points are rounded to hundredths.
 _EQUAL = 0.005
-# The repository's settings without what replaces nbgrader's own way to run notebooks.
-_STOCK_CONFIG = """
-load_subconfig("course_settings.py")
-c = get_config()
-for section in list(c.values()):
-    for name in list(section):
-        if "autograder.grading" in repr(section[name]):
-            del section[name]
-"""
 
 Say = Callable[[str], None]
 
@@ -226,9 +214,7 @@ def measure(
             write_course(ours, names)
             write_hand_ins(ours / "submitted", hand_ins)
             figures, start, results = _ours(ours, labs, class_seed(ours), workers, say)
-            write_course(stock, names)
-            (stock / "nbgrader_config.py").rename(stock / "course_settings.py")
-            (stock / "nbgrader_config.py").write_text(_STOCK_CONFIG, encoding="utf-8")
+            write_stock_course(stock, names)
             marks, stock_start = _stock(stock, hand_ins, figures, stock_sample, say)
     differences, wrong = _compared(hand_ins, results, marks)
     return Bench(figures, start, stock_start, differences, wrong)
@@ -270,7 +256,7 @@ def _ours(
         start["warm up"] = time.monotonic() - began
         for lab in discover(course / "solutions"):
             say(f"{lab.name}, this grader")
-            with _sampled(os.getpid()) as peak:
+            with sampled(os.getpid()) as peak:
                 began = time.monotonic()
                 jobs = [
                     Job(prepare(submission, lab, course), seed, DEFAULT_LIMITS, submission.files)
@@ -314,82 +300,22 @@ def _stock(
     """Grade with nbgrader's own command; the marks, and what its start takes."""
     say("stock nbgrader's start")
     began = time.monotonic()
-    _nbgrader(course, "autograde", "--help")
+    stock_nbgrader.run(course, "autograde", "--help")
     start = time.monotonic() - began
     marks: dict[tuple[str, str], float] = {}
     for row in figures:
         chosen = [hand_in for hand_in in hand_ins if hand_in.lab == row.lab][:sample]
         write_hand_ins(course / "submitted", chosen)
         say(f"{row.lab}, setting stock nbgrader up")
-        _nbgrader(course, "generate_assignment", row.lab, "--force")
+        stock_nbgrader.run(course, "generate_assignment", row.lab, "--force")
         say(f"{row.lab}, stock nbgrader ({len(chosen)} submissions)")
         began = time.monotonic()
-        row.stock_memory = _nbgrader(course, "autograde", row.lab)
+        row.stock_memory = stock_nbgrader.run(course, "autograde", row.lab)
         row.stock_seconds = max(0.001, time.monotonic() - began - start)
         row.stock_submissions = len(chosen)
-        marks |= _marks(course, row.lab)
+        for student, scores in cell_scores(course, row.lab).items():
+            marks[student, row.lab] = sum(score or 0.0 for score in scores.values())
     return marks, start
-
-
-def _nbgrader(course: Path, *arguments: str) -> int:
-    """Run it; the most bytes of memory that it and its kernels had."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nbgrader", *arguments],
-        cwd=course,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with _sampled(process.pid) as peak:
-        said, _ = process.communicate()
-    if process.returncode != 0:
-        last = " ".join(said.strip().splitlines()[-1:])
-        raise RuntimeError(f"nbgrader {' '.join(arguments)} failed: {last}")
-    return peak[0]
-
-
-def _marks(course: Path, lab: str) -> dict[tuple[str, str], float]:
-    with Gradebook(default_db(course), COURSE_ID) as gradebook:
-        return {
-            (submission.student.id, lab): sum(
-                grade.auto_score or 0.0 for notebook in submission.notebooks for grade in notebook.grades
-            )
-            for submission in gradebook.assignment_submissions(lab)
-        }
-
-
-@contextmanager
-def _sampled(pid: int) -> Iterator[list[int]]:
-    """The most memory of a process and all its children: pages that several share are counted once."""
-    peak, stop = [0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(1.0):
-            peak[0] = max(peak[0], _memory(pid))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        watcher.join()
-
-
-def _memory(pid: int) -> int:
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        processes = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return 0
-    for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except (psutil.Error, AttributeError):
-            continue
-    return total
 
 
 def _compared(

@@ -7,29 +7,16 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile_submissions import (
-    ALL,
-    POSSIBLE,
-    SMALL,
-    answered,
-    blank,
-    graded,
-    others_stand,
-    output,
-    own_cell,
-    points,
-    right,
-    verdicts,
-    with_cell,
-)
+from hostile_submissions import SMALL, graded, others_stand, output, points, verdicts
 from sandboxed import needs_sandbox
 
 from autograder.grading.inside import namespaces
 from autograder.grading.model import Status
+from autograder.hostile import attacks
+from autograder.hostile.attacks import WRONG
+from autograder.hostile.short_lab import ALL, POSSIBLE, answered, blank, own_cell, right, with_cell
 
 pytestmark = [pytest.mark.slow, needs_sandbox]
-
-DEFINITION = "def role_errors(roles):\n    return []\n"
 
 
 def running(words: str) -> list[str]:
@@ -61,10 +48,8 @@ def test_a_blank_submission_is_a_zero_without_alarm() -> None:
 
 
 LOOPS = {
-    "a loop": "while True:\n    pass\n",
-    "a loop that ignores interrupts": (
-        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass\n"
-    ),
+    "a loop": attacks.LOOP,
+    "a loop that ignores interrupts": attacks.LOOP_PAST_INTERRUPTS,
     "a loop that swallows interrupts": (
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass\n"
     ),
@@ -74,7 +59,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_a_cell_without_end_costs_its_own_question_only(loop: str) -> None:
-    result = graded(answered(loop + DEFINITION))
+    result = graded(answered(loop + WRONG))
     assert verdicts(result) == ["took too long"] * 2
     assert points(result)["role_errors"] == 0
     assert others_stand(result)
@@ -91,7 +76,7 @@ def test_a_function_without_end_costs_its_own_question_only() -> None:
 
 
 CRASHES = {
-    "os._exit": "import os; os._exit(0)",
+    "os._exit": attacks.EXIT,
     "segfault": "import ctypes; ctypes.string_at(0)",
     "abort": "import os; os.abort()",
     "kill": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV); os._exit(1)",
@@ -106,7 +91,7 @@ CELL_CRASHES = CRASHES | {
 
 @pytest.mark.parametrize("crash", CELL_CRASHES.values(), ids=CELL_CRASHES)
 def test_a_cell_that_ends_python_costs_its_own_question_only(crash: str) -> None:
-    result = graded(answered(f"{crash}\nraise SystemExit\n{DEFINITION}"))
+    result = graded(answered(f"{crash}\nraise SystemExit\n{WRONG}"))
     assert others_stand(result)
     assert set(verdicts(result)) <= {"crashed Python", "took too long"}
     assert points(result)["role_errors"] == 0
@@ -134,7 +119,7 @@ def test_many_crashes_are_not_too_many() -> None:
 
 MEMORY = {
     "one allocation": "x = bytearray(4 << 30)",
-    "piece by piece": "x = []\nwhile True: x.append(bytearray(32 << 20))",
+    "piece by piece": attacks.MEMORY_BOMB,
     "tensors": "import torch\nx = []\nwhile True: x.append(torch.ones(1 << 22))",
     "many processes": (
         "import os, time\n"
@@ -149,7 +134,7 @@ MEMORY = {
 
 @pytest.mark.parametrize("bomb", ["one allocation", "piece by piece", "tensors"])
 def test_memory_of_a_cell_is_bounded(bomb: str) -> None:
-    result = graded(answered(f"{MEMORY[bomb]}\n{DEFINITION}"))
+    result = graded(answered(f"{MEMORY[bomb]}\n{WRONG}"))
     assert verdicts(result) == ["used too much memory"] * 2
     assert others_stand(result)
     assert result.peak_memory < 1.6 * SMALL.memory
@@ -206,7 +191,7 @@ def test_memory_that_no_limit_counts_is_refused(source: str) -> None:
 
 
 BOMBS = {
-    "forks": "import os\nwhile True: os.fork()",
+    "forks": attacks.FORK_BOMB,
     "shells": "import subprocess, time\nsubprocess.run(['bash', '-c', ':(){ :|:& };:'])\ntime.sleep(2)",
     "threads and processes": (
         "import subprocess\nx = [subprocess.Popen(['sleep', '77123']) for _ in range(400)]"
@@ -216,7 +201,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_a_fork_bomb_ends_with_its_kernel(bomb: str) -> None:
-    result = graded(answered(f"{bomb}\n{DEFINITION}"))
+    result = graded(answered(f"{bomb}\n{WRONG}"))
     assert others_stand(result)
     assert any("processes" in flag for flag in result.flags)
     assert running("sleep 77123") == []
@@ -252,11 +237,7 @@ def test_a_daemon_is_ended_and_told_of() -> None:
 
 @pytest.mark.parametrize("folder", [".", "/tmp", "/dev/shm"])
 def test_the_disk_is_bounded(folder: str) -> None:
-    filler = (
-        "import itertools\nfor n in itertools.count():\n"
-        f"    with open(f'{folder}/fill{{n}}', 'wb') as f: f.write(bytes(4 << 20))"
-    )
-    result = graded(with_cell(filler))
+    result = graded(with_cell(attacks.fills_the_disk(folder)))
     assert result.points == ALL
     assert "No space left on device" in output(result)
     assert "filled the disk space of a submission" in result.flags
@@ -270,7 +251,7 @@ def test_many_small_files_are_bounded() -> None:
 
 
 FLOODS = {
-    "a line of 30 MB": "print('x' * 30_000_000)",
+    "a line of 30 MB": attacks.LONG_LINE,
     "300 MB": "print('x' * 300_000_000)",
     "many lines": "for n in range(400_000): print('line', n)",
     "without end": "while True: print('still here')",
@@ -307,10 +288,10 @@ def test_floods_of_all_cells_together_are_cut() -> None:
 
 
 CALLS = {
-    "an address": "import urllib.request; urllib.request.urlopen('http://192.0.2.1/')",
+    "an address": attacks.NETWORK_CALL,
     "a name": "import socket; socket.create_connection(('pypi.org', 443))",
     "a command": "!curl -sS https://example.org",
-    "a model": "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('org/model')",
+    "a model": attacks.MODEL_DOWNLOAD,
     "a data set": "from datasets import load_dataset; load_dataset('org/data')",
 }
 
@@ -326,7 +307,7 @@ def test_the_network_is_refused_at_once_and_in_words(source: str) -> None:
 
 
 def test_input_is_an_error_at_once() -> None:
-    result = graded(with_cell("name = input('Your name? ')"))
+    result = graded(with_cell(attacks.INPUT))
     assert result.points == ALL
     assert "input" in output(result)
     result = graded(answered("def role_errors(roles):\n    return input('? ')\n"))
@@ -335,8 +316,8 @@ def test_input_is_an_error_at_once() -> None:
 
 
 def test_a_name_that_only_a_later_cell_defines_is_named() -> None:
-    cells = answered("limit = later_limit + 1\n" + DEFINITION)
-    result = graded([*cells, own_cell("later_limit = 3")])
+    cells = answered(attacks.USES_A_LATER_NAME + WRONG)
+    result = graded([*cells, own_cell(attacks.DEFINES_IT)])
     assert "name 'later_limit' is not defined" in output(result)
     assert points(result)["role_errors"] == 0
     assert others_stand(result)
@@ -347,7 +328,7 @@ COMMANDS = {
     "leave": "%cd ..\n%cd /\nimport os; os.chdir('/')",
     "run": "%run /etc/passwd",
     "install": "%pip install numpy==1.0",
-    "kill all": "!kill -9 -1",
+    "kill all": attacks.KILL_ALL,
     "kill all from Python": "import os; os.kill(-1, 9)",
     "interrupt all": "import os; os.kill(-1, 2)",
 }

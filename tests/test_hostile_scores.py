@@ -3,28 +3,15 @@
 import math
 
 import pytest
-from hostile_submissions import (
-    ALL,
-    POISONED,
-    POSSIBLE,
-    answered,
-    graded,
-    others_stand,
-    output,
-    own_cell,
-    points,
-    right,
-    shown,
-    verdicts,
-    with_cell,
-)
+from hostile_submissions import graded, others_stand, output, points, shown, verdicts
 from sandboxed import needs_sandbox
 
 from autograder.grading.model import Result, Status
+from autograder.hostile import attacks
+from autograder.hostile.attacks import WRONG
+from autograder.hostile.short_lab import ALL, POISONED, POSSIBLE, answered, own_cell, right, with_cell
 
 pytestmark = [pytest.mark.slow, needs_sandbox]
-
-WRONG = "def role_errors(roles):\n    return []\n"
 
 
 def earns_nothing(result: Result) -> bool:
@@ -36,7 +23,7 @@ def earns_nothing(result: Result) -> bool:
 
 
 VALUES = {
-    "equal to everything": "type('Yes', (list,), {'__eq__': lambda s, o: True, '__hash__': None})()",
+    "equal to everything": attacks.EQUAL_TO_EVERYTHING,
     "a text equal to everything": "type('Yes', (str,), {'__eq__': lambda s, o: True})('x')",
     "always true": "type('T', (), {'__bool__': lambda s: True, '__eq__': lambda s, o: True})()",
     "a dict that lies": "type('D', (dict,), {'__getitem__': lambda s, k: [], 'items': lambda s: []})()",
@@ -79,12 +66,7 @@ HOOKS = {
         "for name in ('pre_run_cell', 'post_run_cell', 'pre_execute', 'post_execute'):\n"
         "    ip.events.register(name, lambda *a: print('{\"score\": 1.0}'))"
     ),
-    "tells every cell ok": (
-        "ip = get_ipython()\n"
-        "async def fine(*a, **k): return {'status': 'ok', 'execution_count': 1, 'payload': [],"
-        " 'user_expressions': {}}\n"
-        "type(ip.kernel).do_execute = fine\nip.kernel.do_execute = fine"
-    ),
+    "tells every cell ok": attacks.EVERY_CELL_IS_FINE,
     "display": "import sys\nsys.displayhook = get_ipython().displayhook = lambda *a: None",
     "traces": "import sys\nsys.settrace(lambda *a: None); sys.setprofile(lambda *a: None)",
     "audits": (
@@ -141,12 +123,7 @@ FORGERIES = {
         "import json, pathlib\nfor name in ('results.json', 'grades.csv', '/tmp/results.json'):\n"
         "    pathlib.Path(name).write_text(json.dumps({'score': 10}))"
     ),
-    "kernel messages": (
-        "k = get_ipython().kernel\nfor kind in ('execute_result', 'display_data', 'comm_open', 'error'):\n"
-        "    k.session.send(k.iopub_socket, kind, {'data': {'text/plain': '1.0'}, 'metadata': {},"
-        " 'execution_count': 1, 'ename': '', 'evalue': '', 'traceback': [], 'comm_id': 'x',"
-        " 'target_name': 'x'}, parent=k.get_parent())"
-    ),
+    "kernel messages": attacks.FORGED_MESSAGES,
     "a pickle": (
         "import os, pickle, socket\n"
         "class P:\n    def __reduce__(self): return (os.system, ('touch /tmp/pickled',))\n"
@@ -228,62 +205,29 @@ def test_answers_forged_on_the_graders_own_channel_earn_nothing(claim: str) -> N
 
 
 def test_answers_copied_from_the_examples_are_told_from_understanding() -> None:
-    copied = (
-        "from chatcontract.check.cases import exercise_named\n"
-        "known = exercise_named('role_errors')\n"
-        "def role_errors(roles):\n"
-        "    for case in known.cases:\n"
-        "        if case.arguments == {'roles': roles}: return case.expected.value\n"
-        "    return ['?']\n"
-    )
-    result = graded(answered(copied))
+    result = graded(answered(attacks.COPIES_THE_EXAMPLES))
     assert verdicts(result) == ["passed", "passes examples only"]
     assert others_stand(result)
     assert "none of the fresh cases" in shown(result)
 
 
 def test_a_program_that_looks_for_the_grader_finds_no_sign_in_its_environment() -> None:
-    look = (
-        "import os, socket\n"
-        "print([n + v for n, v in os.environ.items() if 'grad' in (n + v).lower()])\n"
-        "print(os.getcwd(), socket.gethostname(), sorted(os.listdir('.')))"
-    )
-    result = graded(with_cell(look))
+    result = graded(with_cell(attacks.LOOKS_FOR_THE_GRADER))
     assert "[]\n/home/student/02_roles course []" in output(result)
 
 
 def test_warnings_and_progress_bars_cost_nothing() -> None:
-    noise = (
-        "import sys, warnings\nfrom tqdm.auto import tqdm\n"
-        "warnings.warn('old'); print('careful', file=sys.stderr)\nfor _ in tqdm(range(3)): pass\n"
-    )
-    cells = right()
-    for cell in cells:
-        if cell["metadata"].get("nbgrader", {}).get("solution"):
-            cell["source"] = noise + cell["source"].replace(
-                "### BEGIN SOLUTION", "warnings.warn('in'); print(1)"
-            )
-    result = graded(cells)
+    result = graded(attacks.noisy())
     assert result.points == ALL
 
 
 def test_chance_repeats_itself() -> None:
-    dice = (
-        "import random, numpy, torch\n"
-        "print(random.random(), numpy.random.rand(), torch.rand(1).item(), hash('a'))"
-    )
-    first, second = graded(with_cell(dice)), graded(with_cell(dice))
+    first, second = graded(with_cell(attacks.DICE)), graded(with_cell(attacks.DICE))
     assert output(first) == output(second) != ""
 
 
 def test_what_a_page_would_run_is_only_text() -> None:
-    page = (
-        "from IPython.display import HTML, Javascript, Markdown, display\n"
-        "display(HTML('<script>alert(1)</script><img src=x onerror=alert(2)>ok'), Javascript('alert(3)'))\n"
-        "display(Markdown('<iframe src=//x.example></iframe>'))\n"
-        "print('\\x1b]8;;http://x.example\\x07here\\x1b[2J')"
-    )
-    result = graded(with_cell(page))
+    result = graded(with_cell(attacks.ACTIVE_PAGE))
     assert result.points == ALL
     words = output(result)
     assert "<script" not in words and "onerror" not in words and "\x1b" not in words

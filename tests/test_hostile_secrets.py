@@ -3,92 +3,28 @@
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from hostile_submissions import (
-    ALL,
-    POSSIBLE,
-    SEED,
-    answered,
-    graded,
-    output,
-    own_cell,
-    points,
-    right,
-    shown,
-    stub_of,
-    with_cell,
-    workshop,
-)
+from hostile_submissions import SEED, graded, output, points, shown, workshop
 from sandboxed import needs_sandbox
 
-from autograder.checks.judging import private_cases
-from autograder.checks.registry import exercises
+from autograder.hostile.attacks import READER, SHADOW_MODULE, recording
+from autograder.hostile.private_texts import secret_texts, tells
+from autograder.hostile.short_lab import ALL, POSSIBLE, answered, own_cell, right, stub_of, with_cell
 from autograder.labs import ROOT
-from chatcontract.check.cases import exercise_named
 
 pytestmark = [pytest.mark.slow, needs_sandbox]
-
-# A right answer that keeps what it is called with wherever it can.
-RECORDER = """
-import json as _json, os as _os, socket as _socket
-seen = []
-PLACES = ('/home/student/seen', '/tmp/seen', '/dev/shm/seen', 'seen', '/run/kernel/seen', '/wire/seen')
-def _keep(roles):
-    text = _json.dumps(roles) + '\\n'
-    seen.append(roles)
-    for path in PLACES:
-        try:
-            with open(path, 'a') as file: file.write(text)
-        except OSError: pass
-    try: _os.write(leak[1], text.encode()[:2000])
-    except OSError: pass
-    print(text)
-leak = _os.pipe()
-_os.set_blocking(leak[0], False); _os.set_blocking(leak[1], False)
-"""
-READER = """
-def tell():
-    print(seen)
-    for path in PLACES:
-        try: print(open(path).read())
-        except OSError: pass
-    try: print(_os.read(leak[0], 1 << 20))
-    except OSError: pass
-"""
-
-
-def secret_texts() -> list[str]:
-    """Parts of private cases of the first exercise that no public case and no cell holds."""
-    private = private_cases(exercises()["role_errors"], SEED)
-    public = [case.arguments for case in exercise_named("role_errors").cases]
-    released = "".join(cell["source"] for cell in right())
-    texts = [str(case.arguments["roles"])[1:-1] for case in private.cases if case.arguments not in public]
-    return [text for text in texts if len(text) > 40 and text not in str(public) + released]
-
-
-def recording() -> list[dict[str, Any]]:
-    """The right lab whose first answer records its arguments."""
-    cells = right()
-    for cell in cells:
-        if cell["metadata"].get("nbgrader", {}).get("grade_id") == stub_of("role_errors"):
-            cell["source"] = RECORDER + cell["source"].replace(
-                "    errors = []", "    _keep(roles)\n    errors = []"
-            )
-    return cells
 
 
 def tells_nothing(text: str) -> bool:
     """Whether no private case can be read in a text, in whichever quotes it was written."""
-    flat = text.replace('\\"', "'").replace('"', "'")
-    return not any(secret in flat for secret in secret_texts())
+    return not tells(text, SEED)
 
 
 def test_there_are_secrets_to_tell() -> None:
-    assert len(secret_texts()) >= 5
-    assert not tells_nothing(secret_texts()[0])
+    assert len(secret_texts(SEED)) >= 5
+    assert not tells_nothing(secret_texts(SEED)[0])
 
 
 def test_what_a_function_is_asked_never_reaches_an_output() -> None:
@@ -313,7 +249,7 @@ def test_nothing_is_left_for_the_next_submission() -> None:
 
 
 def test_a_file_that_came_with_the_submission_is_there_and_shadows_nothing() -> None:
-    files = {"numpy.py": b"raise SystemExit('mine')", "notes.txt": b"hello"}
+    files = {"numpy.py": SHADOW_MODULE, "notes.txt": b"hello"}
     result = graded(
         with_cell("import numpy; print(numpy.__file__); print(open('notes.txt').read())"), files=files
     )

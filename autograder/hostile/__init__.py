@@ -1,0 +1,1 @@
+"""The hostile and broken submissions of docs/grading.md, and what two graders make of them."""
