@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -222,3 +223,33 @@ def test_checking_needs_neither_nbgrader_nor_torch_nor_the_graders_package():
 
 def test_an_integer_beyond_all_floats_is_no_float():
     assert not equal(0.5, 10**400, tolerance=1e-6) and equal(10**400, 10**400, tolerance=1e-6)
+
+
+def test_the_two_sides_part_where_the_values_do_and_not_where_keys_stand_in_another_order():
+    case = replace(
+        exercise_named("render_chatml").cases[0],
+        expected=Outcome({"rows": [1.0] * 40, "disputed": ["a3"]}),
+        arguments={"messages": []},
+        faults={},
+    )
+    exercise = replace(exercise_named("render_chatml"), cases=(case,), faults={})
+    report = examine_exercise(exercise, lambda messages: {"disputed": [], "rows": [1] * 40})
+    target, yours = report.text().splitlines()[-3:-1]
+    assert "'disputed': ['a3']" in target and "'disputed': []" in yours
+    assert target[: target.index("['a3']")].removeprefix("  target") == yours[
+        : yours.index("[]")
+    ].removeprefix("  yours ")
+
+
+def test_a_long_call_is_written_in_lines_and_a_none_inside_is_no_missing_return():
+    case = replace(
+        exercise_named("render_chatml").cases[0],
+        expected=Outcome({"fault": "labels_moved"}),
+        arguments={"messages": [{"role": "user", "content": f"question {i}"} for i in range(20)]},
+        faults={},
+    )
+    exercise = replace(exercise_named("render_chatml"), cases=(case,), faults={})
+    text = examine_exercise(exercise, lambda messages: {"fault": None}).text()
+    assert "expected 'labels_moved'" in text and "return missing" not in text
+    assert "question 0" in text and "question 19" in text and "lines not shown" not in text
+    assert max(map(len, text.splitlines()[4:])) < 130

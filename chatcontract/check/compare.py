@@ -10,6 +10,8 @@ from typing import Any
 from chatcontract.check.outcome import Outcome
 
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|\[/?INST\]")
+# Texts up to this length are shown whole.
+_SHORT = 40
 
 
 def agrees(expected: Outcome, got: Outcome, says: tuple[str, ...] = (), tolerance: float = 0.0) -> bool:
@@ -83,7 +85,9 @@ def _of_values(expected: Any, got: Any, tolerance: float, where: str = "") -> st
     at = f" at {where}" if where else ""
     if got is None:
         return (
-            f"It gives None{at}; is a return missing?" if where else "It returns None; is a return missing?"
+            f"It gives None{at}; expected {shown(expected)}."
+            if where
+            else "It returns None; is a return missing?"
         )
     if _kind(expected) != _kind(got):
         return f"Wrong type{at}: expected {_kind(expected)}, got {_kind(got)} {shown(got)}."
@@ -134,8 +138,23 @@ def _of_texts(expected: str, got: str, at: str) -> str:
         return f"The text{at} ends too early: {expected[place : place + 24]!r} is missing at its end."
     if len(got) > len(expected) and place == len(expected):
         return f"The text{at} goes on too long: {got[place : place + 24]!r} should not be there."
+    if max(len(expected), len(got)) <= _SHORT:
+        return f"Wrong text{at}: expected {expected!r}, got {got!r}."
     near = slice(max(0, place - 12), place + 20)
     return f"Character {place}{at}: expected ...{expected[near]!r}..., got ...{got[near]!r}..."
+
+
+def in_the_terms_of(expected: Any, got: Any, tolerance: float = 0.0) -> Any:
+    """The same value, written like the expected one where it can be: keys in its order, equal parts alike."""
+    if equal(expected, got, tolerance):
+        return expected
+    if isinstance(expected, dict) and isinstance(got, dict):
+        known = {k: in_the_terms_of(expected[k], got[k], tolerance) for k in expected if k in got}
+        return known | {k: value for k, value in got.items() if k not in known}
+    if isinstance(expected, list) and isinstance(got, list):
+        pairs = zip(expected, got, strict=False)
+        return [in_the_terms_of(e, g, tolerance) for e, g in pairs] + got[len(expected) :]
+    return got
 
 
 def first_difference(one: Any, other: Any) -> int:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from pprint import pformat
+from textwrap import dedent
 from typing import Any
 
 from chatcontract.check.cases import PublicExercise, PublicFault
-from chatcontract.check.compare import alike, first_difference, shown
+from chatcontract.check.compare import alike, first_difference, in_the_terms_of, shown
 from chatcontract.check.diagnosis import Result
 from chatcontract.viewers.page import count, folded, page, table, text_table
 
 _COLUMNS = ("case", "verdict", "what is wrong")
 _CONTEXT = 60
+# Characters of a call on one line, and lines of an argument that needs more.
+_LINE = 300
+_MOST_LINES = 30
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class CheckReport:
         lines = [self.headline, "", text_table(_COLUMNS, self._rows())]
         smallest = self.failed[0]
         lines += ["", f"Failing case: {smallest.case.name}", *_call_lines(self.exercise, smallest)]
-        lines += [f"  {name:9}{line}" for name, line in _sides(smallest)]
+        lines += [f"  {name:9}{line}" for name, line in _sides(smallest, self.exercise.tolerance)]
         if why := getattr(smallest.case, "why", ""):
             lines.append(f"  {why}")
         for fault in self.named[:3]:
@@ -118,10 +123,11 @@ class CheckReport:
 
     def _smallest_html(self) -> str:
         result = self.failed[0]
-        call = escape("\n".join(line.strip() for line in _call_lines(self.exercise, result)))
+        call = escape(dedent("\n".join(_call_lines(self.exercise, result))))
         why = getattr(result.case, "why", "")
         sides = "".join(
-            f'<tr><th scope="row">{name}</th><td>{line}</td></tr>' for name, line in _marked_sides(result)
+            f'<tr><th scope="row">{name}</th><td>{line}</td></tr>'
+            for name, line in _marked_sides(result, self.exercise.tolerance)
         )
         return (
             f"<p><b>Failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>"
@@ -135,23 +141,35 @@ def _sentence(text: str) -> str:
 
 
 def _call_lines(exercise: PublicExercise, result: Result) -> list[str]:
-    arguments = ", ".join(f"{name}={shown(value, 300)}" for name, value in result.case.arguments.items())
-    return [f"  {exercise.name}({arguments})"]
+    arguments = ", ".join(f"{name}={value!r}" for name, value in result.case.arguments.items())
+    if len(arguments) <= _LINE:
+        return [f"  {exercise.name}({arguments})"]
+    lines = [f"  {exercise.name}("]
+    for name, value in result.case.arguments.items():
+        written = pformat(value, width=100, compact=True, sort_dicts=False).splitlines()
+        if len(written) > _MOST_LINES:
+            cut = f"... {len(written) - _MOST_LINES + 1} lines not shown ..."
+            written = [*written[: _MOST_LINES // 2], cut, *written[1 - _MOST_LINES // 2 :]]
+        margin = " " * len(f"    {name}=")
+        lines += [f"    {name}={written[0]}", *(margin + line for line in written[1:])]
+        lines[-1] += ","
+    return [*lines, "  )"]
 
 
-def _sides(result: Result) -> list[tuple[str, str]]:
+def _sides(result: Result, tolerance: float) -> list[tuple[str, str]]:
     """Target and yours, cut around the first place where they part, and the student's own traceback."""
     if result.got.trace and not result.expected.raised:
         return [("target", _refusal_or_value(result.expected)), ("yours", result.got.trace)]
     if result.got.trouble or result.expected.raised or result.got.raised:
         yours = result.got.trouble.partition(": ")[2] or _refusal_or_value(result.got)
         return [("target", _refusal_or_value(result.expected)), ("yours", yours)]
-    return list(zip(("target", "yours"), _cut(result.expected.value, result.got.value), strict=True))
+    yours = in_the_terms_of(result.expected.value, result.got.value, tolerance)
+    return list(zip(("target", "yours"), _cut(result.expected.value, yours), strict=True))
 
 
-def _marked_sides(result: Result) -> list[tuple[str, str]]:
+def _marked_sides(result: Result, tolerance: float) -> list[tuple[str, str]]:
     """The two sides as HTML, from the first difference on in a mark of its own."""
-    sides = _sides(result)
+    sides = _sides(result, tolerance)
     texts = [line for _, line in sides]
     if result.got.trace or result.got.trouble or result.expected.raised or result.got.raised:
         return [(name, escape(line)) for name, line in sides]
