@@ -28,7 +28,11 @@ EVERY_CELL_IS_FINE = (
     " 'user_expressions': {}}\n"
     "type(ip.kernel).do_execute = fine\nip.kernel.do_execute = fine"
 )
-ALL_IS_TRUE = "import builtins\nbuiltins.all = lambda items: True"
+# Only for the one that asks whether every case passed: elsewhere it would break the submission's own answers.
+ALL_PASSED = (
+    "import builtins, sys\nreal = all\n"
+    "builtins.all = lambda items: real(items) or 'judge' in sys._getframe(1).f_code.co_name"
+)
 SHOWS_NAN = "import sys\ndef role_errors(roles):\n    sys.displayhook(float('nan'))\n    return []\n"
 FORGED_MESSAGES = (
     "k = get_ipython().kernel\nfor kind in ('execute_result', 'display_data', 'comm_open', 'error'):\n"
@@ -44,11 +48,11 @@ COPIES_THE_EXAMPLES = (
     "        if case.arguments == {'roles': roles}: return case.expected.value\n"
     "    return ['?']\n"
 )
-# Runs the instructor's answer, where a notebook that holds it lies in a folder further up.
+# Runs the instructor's answer, where source/ or solutions/ lies in a folder further up.
 READS_THE_SOLUTION = """
 import json, pathlib
 for folder in pathlib.Path.cwd().parents:
-    for path in folder.glob('*/02_roles/02_roles.ipynb'):
+    for path in folder.glob('so*/02_roles/02_roles.ipynb'):
         for cell in json.loads(path.read_text())['cells']:
             text = ''.join(cell['source'])
             if 'def role_errors' in text and 'BEGIN SOLUTION' in text: exec(text)
