@@ -11,7 +11,7 @@ from autograder.grading.model import Prepared, Result, Status
 from autograder.grading.workshop import Workshop
 from autograder.hostile.short_lab import EXERCISES, LAB, POISONED, POSSIBLE, Cell, blank
 
-SMALL = Limits(cell_seconds=4, total_seconds=60, memory=1 << 30, disk=16 << 20, processes=48)
+SMALL = Limits(cell_seconds=4, total_seconds=60, fork_seconds=4, memory=1 << 30, disk=16 << 20, processes=48)
 SEED = throwaway()
 
 

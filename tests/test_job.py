@@ -46,12 +46,12 @@ def test_html_that_takes_long_to_clean_is_left_out() -> None:
 def test_a_kernel_that_is_gone_when_it_is_asked_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[socket.socket] = []
 
-    def gone_once(kernel: socket.socket) -> socket.socket:
+    def gone_once(kernel: socket.socket, seconds: float) -> socket.socket:
         asked.append(kernel)
         if len(asked) == 1:
             workshop().end("kernel")
             raise NotHeld("the kernel is gone")
-        return hold(kernel)
+        return hold(kernel, seconds)
 
     monkeypatch.setattr(job, "hold", gone_once)
     result = graded(right())

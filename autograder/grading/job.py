@@ -57,10 +57,20 @@ LARGEST_RESULT = 12 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use: seconds a cell and in all, bytes of memory and of disk, processes."""
+    """What one submission may use.
+
+    Attributes:
+        cell_seconds: for one cell.
+        total_seconds: for the notebook.
+        fork_seconds: that the kernel may take to fork, before it counts as disturbed.
+        memory: bytes, of all its processes together.
+        disk: bytes, in each of its folders.
+        processes: at a time.
+    """
 
     cell_seconds: float = 60.0
     total_seconds: float = 900.0
+    fork_seconds: float = 10.0
     memory: int = 3 << 30
     disk: int = 64 << 20
     processes: int = 64
@@ -276,7 +286,7 @@ class _Grading:
         if self.kernel is None or self.kernel.fileno() < 0:
             return None
         try:
-            held = _Held(ran, hold(self.kernel))
+            held = _Held(ran, hold(self.kernel, self.job.limits.fork_seconds))
         except NotHeld:
             # It is given up: the next question would wait as long.
             self.kernel.close()

@@ -16,7 +16,6 @@ LARGEST_ANSWER = 4 * 1024 * 1024 + 64
 # As Python objects they can take 25 times as much, for every worker.
 ALL_ANSWERS = 8 * 1024 * 1024
 LONGEST_TEXT = 2500
-HOLD_SECONDS = 10.0
 # All calls of one exercise together; what has not ended by then took too long.
 EXERCISE_SECONDS = 120.0
 CRASHED = Outcome(trouble="crash: Python ended before it answered")
@@ -29,8 +28,8 @@ class NotHeld(ConnectionError):
     """The kernel made no fork of itself: it ended, or its code got in the way."""
 
 
-def hold(kernel: socket.socket) -> socket.socket:
-    """Have the kernel fork, as its notebook is now; the channel to the fork.
+def hold(kernel: socket.socket, seconds: float) -> socket.socket:
+    """Have the kernel fork, as its notebook is now, within so many seconds; the channel to the fork.
 
     Raises:
         NotHeld: there was no fork in time.
@@ -38,9 +37,9 @@ def hold(kernel: socket.socket) -> socket.socket:
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            kernel.settimeout(HOLD_SECONDS)
+            kernel.settimeout(seconds)
             socket.send_fds(kernel, [b"h"], [theirs.fileno()])
-        ours.settimeout(HOLD_SECONDS)
+        ours.settimeout(seconds)
         if ours.recv(1) != HELD:
             raise NotHeld("the kernel is gone")
     except OSError as error:

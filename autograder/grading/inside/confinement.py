@@ -21,12 +21,15 @@ def own_file_systems(size: int) -> None:
     os.chdir("/")
 
 
-def give_up_rights(*, memory: int, file: int, cpu: int | None = None, isolated: bool = True) -> None:
+def give_up_rights(
+    *, memory: int, file: int, files: int = 1024, cpu: int | None = None, isolated: bool = True
+) -> None:
     """What can only be done once, and before the first thread starts: limits, capabilities, system calls.
 
     Args:
         memory: bytes, beside what the imports took.
         file: bytes of the largest file.
+        files: that may be open in a process, sockets among them.
         cpu: seconds, beside what was used until now.
         isolated: whether there are own file systems, which are closed as well.
     """
@@ -37,6 +40,7 @@ def give_up_rights(*, memory: int, file: int, cpu: int | None = None, isolated: 
     namespaces.limit(
         data=_data_in_use() + memory,
         file=file,
+        files=files,
         cpu=resource.RLIM_INFINITY if cpu is None else int(used.ru_utime + used.ru_stime) + cpu,
     )
     namespaces.drop_capabilities()

@@ -13,6 +13,8 @@ from autograder.grading.inside import answers, confinement, namespaces
 # Where the kernel sees its own sockets; exists, empty, in the sandbox's root.
 WIRE = "/run/kernel"
 SEED = 20260101
+# What waits in a socket is memory of no process: 0.2 MB in each.
+OPEN_FILES = 256
 
 
 def become(
@@ -50,7 +52,11 @@ def become(
         namespaces.scratch(str(wire), 4096, read_only=True)
     # Capabilities and filters belong to a thread and to what it starts: before the kernel's threads.
     confinement.give_up_rights(
-        memory=request["memory"], file=request["disk"], cpu=request["cpu"], isolated=isolated
+        memory=request["memory"],
+        file=request["disk"],
+        files=OPEN_FILES,
+        cpu=request["cpu"],
+        isolated=isolated,
     )
     os.chdir(folder)
     os.environ |= {"HOME": str(home), "TMPDIR": "/tmp" if isolated else str(home), "PWD": str(folder)}

@@ -155,6 +155,8 @@ _REFUSED = {
 }  # fmt: skip
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE, _MMAP = {"x86_64": 56, "aarch64": 220}, {"x86_64": 9, "aarch64": 222}
+_SETSOCKOPT = {"x86_64": 54, "aarch64": 208}
+_SOL_SOCKET, _SO_SNDBUF, _SO_RCVBUF = 1, 7, 8
 _CLONE3, _X32 = 435, 0x40000000
 _CLONE_NEW_ANY, _SHARED_ANONYMOUS = 0x7E020000, 0x21
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
@@ -185,17 +187,21 @@ def refuse_system_calls() -> None:
     for number in sorted(_REFUSED[machine].values()):
         program += [(_EQUAL, 0, 1, number), refuse]
     # The low half of the argument stands first on these machines.
-    first, fourth = 16, 40
+    first, second, third, fourth = 16, 24, 32, 40
     program += [(_EQUAL, 0, 5, _CLONE[machine]), (_LOAD, 0, 0, first), (_AND, 0, 0, _CLONE_NEW_ANY)]
     program += [(_EQUAL, 1, 0, 0), refuse, allow]
     program += [(_EQUAL, 0, 5, _MMAP[machine]), (_LOAD, 0, 0, fourth), (_AND, 0, 0, _SHARED_ANONYMOUS)]
-    program += [(_EQUAL, 0, 1, _SHARED_ANONYMOUS), refuse, allow, allow]
+    program += [(_EQUAL, 0, 1, _SHARED_ANONYMOUS), refuse, allow]
+    # Larger buffers of sockets, which are memory of no process.
+    program += [(_EQUAL, 0, 7, _SETSOCKOPT[machine]), (_LOAD, 0, 0, second), (_EQUAL, 0, 3, _SOL_SOCKET)]
+    program += [(_LOAD, 0, 0, third), (_EQUAL, 2, 0, _SO_SNDBUF), (_EQUAL, 1, 0, _SO_RCVBUF), allow, refuse]
+    program += [allow]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
     _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "seccomp")
 
 
-def limit(*, data: int, file: int, cpu: int, files: int = 1024) -> None:
+def limit(*, data: int, file: int, cpu: int, files: int) -> None:
     """Limits of each process from here on: bytes of memory, bytes of a file, seconds of CPU, open files."""
     for what, value in (
         (resource.RLIMIT_DATA, data),
