@@ -12,9 +12,9 @@ from autograder.hostile.graded_course import GradedCourse
 from autograder.hostile.outcome import findings, phrase, stock_findings
 from autograder.hostile.private_texts import secret_texts
 from autograder.hostile.rows import ATTACKER, BYSTANDER, ROWS, Row, select
-from autograder.hostile.short_lab import POSSIBLE, stub_of
+from autograder.hostile.short_lab import POSSIBLE
 from autograder.hostile.stock import StockBatch, grade_with_stock
-from autograder.labs import ROOT
+from autograder.labs import ROOT, stub_of
 
 SEED = throwaway()
 

@@ -11,8 +11,8 @@ from sandboxed import needs_sandbox
 
 from autograder.hostile.attacks import READER, SHADOW_MODULE, recording
 from autograder.hostile.private_texts import secret_texts, tells
-from autograder.hostile.short_lab import ALL, POSSIBLE, answered, own_cell, right, stub_of, with_cell
-from autograder.labs import ROOT
+from autograder.hostile.short_lab import ALL, POSSIBLE, answered, own_cell, right, with_cell
+from autograder.labs import ROOT, stub_of
 
 pytestmark = [pytest.mark.slow, needs_sandbox]
 

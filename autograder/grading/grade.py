@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from autograder.adapters import SENTENCE_START, report_adapter
+from autograder.atomic_write import write_atomically
 from autograder.checks.judging import BadPrivateCases, private_cases
 from autograder.checks.registry import exercises_of
 from autograder.checks.seeds import ENVIRONMENT, SEED_FILE, BadSeed, Seed, class_seed, create, read_seed
@@ -308,11 +309,7 @@ def _stored(result_of: Result | Job, options: Options) -> Path:
 def _keep(results: Sequence[Result], options: Options) -> None:
     """Store every verdict for --resume; a file is whole or as it was."""
     for result in results:
-        path = _stored(result, options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(result.model_dump_json(), encoding="utf-8")
-        part.replace(path)
+        write_atomically(_stored(result, options), result.model_dump_json().encode("utf-8"))
 
 
 def _reuse(jobs: list[Job], options: Options) -> tuple[list[Job], list[Result]]:

@@ -32,9 +32,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from autograder.faults.registry import all_faults
-from autograder.grading.graded_lab import GradedLab, UnknownLab, load_labs, nbgrader_config
+from autograder.grading.graded_lab import GradedLab, load_labs, nbgrader_config
 from autograder.grading.model import CellGrade, Result, Status
 from autograder.grading.safe_outputs import make_safe, plain_text, without_html
+from autograder.labs import UnknownLab
 
 GRADED = frozenset({Status.GRADED, Status.GRADED_WITH_REPAIRS})
 NO_RESPONSE = "No response."  # nbgrader's own words for an untouched answer

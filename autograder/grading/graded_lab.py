@@ -17,14 +17,10 @@ from nbgrader.preprocessors import (
 )
 from traitlets.config import Config, PyFileConfigLoader
 
-from autograder.labs import discover
+from autograder.labs import UnknownLab, discover
 
 SOURCE = "solutions"
 CONFIG = "nbgrader_config.py"
-
-
-class UnknownLab(LookupError):
-    """A result names a lab that the course does not have."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from autograder.hostile.short_lab import Cell, right, stub_of
+from autograder.hostile.short_lab import Cell, right
+from autograder.labs import stub_of
 
 WRONG = "def role_errors(roles):\n    return []\n"
 

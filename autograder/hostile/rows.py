@@ -19,9 +19,9 @@ from autograder.hostile.short_lab import (
     own_cell,
     position,
     right,
-    stub_of,
     with_cell,
 )
+from autograder.labs import stub_of
 
 FILE = f"{LAB}.ipynb"
 ATTACKER, TWIN, BYSTANDER = "mallory", "mallory2", "zoe"

@@ -6,7 +6,7 @@ from typing import Any
 
 import nbformat
 
-from autograder.labs import ROOT
+from autograder.labs import ROOT, stub_of
 from autograder.tidy import NOTEBOOK_METADATA
 
 LAB = "02_roles"
@@ -49,11 +49,6 @@ def right() -> list[Cell]:
 def _settings(cell: Cell) -> dict[str, Any]:
     settings: dict[str, Any] = cell["metadata"].get("nbgrader", {})
     return settings
-
-
-def stub_of(exercise: str) -> str:
-    """grade_id of the cell with the answer."""
-    return f"{exercise.replace('_', '-')}-stub"
 
 
 def position(cells: list[Cell], grade_id: str) -> int:
