@@ -279,7 +279,9 @@ def test_ctrl_c_ends_a_batch_at_once_and_keeps_what_was_judged(course: Path) -> 
     words = [sys.executable, "-m", "autograder", "grade", "submitted", "--course", ".", "--lab", "00"]
     # A test run in the background ignores the signal, and what it starts would as well.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    grader = subprocess.Popen([*words, "--workers", "1"], cwd=course, start_new_session=True)
+    said = course / "said.txt"
+    with said.open("w") as out:
+        grader = subprocess.Popen([*words, "--workers", "1"], cwd=course, stdout=out, start_new_session=True)
     signal.signal(signal.SIGINT, before)
     try:
         results = course / "grading" / "results" / LAB
@@ -287,7 +289,8 @@ def test_ctrl_c_ends_a_batch_at_once_and_keeps_what_was_judged(course: Path) -> 
         _until(lambda: len(psutil.Process(grader.pid).children(recursive=True)) > 8, 30)
         started = psutil.Process(grader.pid).children(recursive=True)
         os.killpg(grader.pid, signal.SIGINT)
-        assert grader.wait(15) != 0
+        assert grader.wait(15) == 130
+        assert "`--resume` goes on from there" in said.read_text()
         assert psutil.wait_procs(started, timeout=5)[1] == []
     finally:
         grader.kill()

@@ -81,6 +81,9 @@ def main(path: Path | None, options: Options) -> int:
     except PROBLEMS as problem:
         console.print(f"course.py: {problem}")
         return 1
+    except KeyboardInterrupt:
+        console.print("course.py: stopped. What was judged is kept: `--resume` goes on from there.")
+        return 130
     except OSError as problem:
         what = f"{problem.filename}: {problem.strerror}" if problem.filename else problem
         console.print(
@@ -102,7 +105,7 @@ def grade_class(path: Path, options: Options, console: Console) -> ClassOutcome:
 
     Raises:
         Refused, IntakeError, GraderError, NoCluster, WorkshopError, BadSeed, BadRoster, BadPrivateCases,
-            UnknownLab, NoSandbox: no mark was written, and the message says why.
+            UnknownLab, NoSandbox: nothing was graded, or the message says how far it got.
         OSError: a file could not be read or written.
     """
     outcome = ClassOutcome()
