@@ -204,7 +204,8 @@ def test(context: typer.Context) -> None:
     for number, (name, command) in enumerate(steps.items(), 1):
         print(f"[{number}/{len(steps)}] {name}", flush=True)
         began = time.monotonic()
-        status = subprocess.call([sys.executable, "-m", *command], cwd=ROOT)
+        # Unbuffered: pytest does not flush the dots that two processes share.
+        status = subprocess.call([sys.executable, "-u", "-m", *command], cwd=ROOT)
         verdicts.append((name, status, time.monotonic() - began))
     print()
     for name, status, seconds in verdicts:
