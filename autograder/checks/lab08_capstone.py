@@ -105,6 +105,29 @@ def _public_project() -> tuple[Case, ...]:
             "verdicts",
             "Nobody has shown that the check sees this claim in a row that was meant to be rejected.",
         ),
+        Case(
+            "a number that nobody gave, twice, under two questions",
+            _project(
+                POLICY,
+                BAD,
+                _row("a2", RIGHT, question="Order 7731 is sealed. How do I return it?"),
+                _row("a3", f"{RIGHT} Orders 7731, 7731."),
+            ),
+            "rows",
+            "A number is known from the row's own prompt only; another customer's order is an invented one.",
+        ),
+        Case(
+            "a denial with a capital",
+            _project(POLICY, BAD, _row("a2", f"{RIGHT} No instant refund.")),
+            "denials",
+            "Sentences begin with a capital: the rows that deny the claim are lost.",
+        ),
+        Case(
+            "the clause writes the deadline as a word",
+            _project(_with_clause("Fourteen days, return label."), GOOD, BAD),
+            "clause",
+            "A fact is stated by any of its wordings; its name is only a name.",
+        ),
         Case("rejected rows only", _project(POLICY, BAD), "verdicts"),
         Case(
             "a verdict that is none",
@@ -174,6 +197,16 @@ def _private_project(rng: random.Random) -> list[Case]:
                 "customer's", _project(policy, bad, _row("o", f"{honest}. {order}.", question=asked)), "rows"
             ),
             Case("nobody's number", _project(policy, bad, _row("p", f"{honest}. Order {order}.")), "rows"),
+            Case(
+                "another's number",
+                _project(
+                    policy,
+                    bad,
+                    _row("q", f"{honest}.", question=asked),
+                    _row("s", f"{honest}. Order {order}."),
+                ),
+                "rows",
+            ),
             Case("twice", _project(policy, bad, _row("t", f"{honest}. {order}, {days}, {order}.")), "rows"),
             Case("denied", _project(policy, bad, _row("d", f"{honest}. There is no {claim}.")), "denials"),
             Case(
@@ -313,6 +346,12 @@ def _public_audit() -> tuple[Case, ...]:
             "The answer is learned without its evidence: the model learns to invent.",
         ),
         Case(
+            "the whole evidence was cut off, turn end and all",
+            _audit(_window(_cut(FIRST, FIRST[0].index(START, 1)), SECOND)),
+            "documents",
+            "As many turn starts as ends, and no evidence: the model learns to invent.",
+        ),
+        Case(
             "the end was cut off",
             _audit(_window(SECOND, _cut(FIRST, 0, 19))),
             "documents",
@@ -361,6 +400,7 @@ def _private_audit(rng: random.Random) -> list[Case]:
         cases.append(Case(name, _audit(_window(change(one), change(thread))), "labels"))
         cases.append(Case(f"{name}, first only", _audit(_window(change(thread), two)), "labels"))
     size = len(one[0])
+    cases.append(Case("evidence cut", _audit(_window(_cut(one, one[0].index(START, 1)), two)), "documents"))
     for start, stop in ((rng.randint(1, 6), None), (0, size - 2), (0, size - 4), (size - 3, None)):
         cases.append(Case("cut", _audit(_window(two, _cut(one, start, stop), thread)), "documents"))
     mixed = _window(one, two, thread, restart=False)
@@ -492,8 +532,8 @@ EXERCISES = (
         hints=(
             "A row is right for two reasons at once: what must it hold, and what must it not hold? And who says "
             "that the author's verdict is true?",
-            "In `claims_made`, take the `unless` phrases out of a text before you look for the claim. Known numbers "
-            "are those of the clause and of this row's question.",
+            "In `claims_made`, compare places: where does a wording stand, where an `unless` phrase, and does one lie "
+            "inside the other? Known numbers are those of the clause and of this row's question.",
             "for each row: missing, claims, numbers; found = any of the three\n"
             "disputed: the verdict is accept and something was found, or reject and nothing was\n"
             "untested: claims that stand in no rejected row's list\n"
@@ -508,12 +548,12 @@ EXERCISES = (
         lab=LAB,
         hints=(
             "For a single token: which three questions decide where it is counted?",
-            "Walk through each document once and remember one thing: are you inside an answer? The header opens it, "
-            "the end of turn closes it, and the end itself still belongs to it.",
+            "In `answer_places`, walk through the document once and remember one thing: are you inside an answer? The "
+            "header opens it, the end of turn closes it, and the end itself still belongs to it.",
             "for ids, labels of each document:\n"
             "    documents, cut (begins with chat_start? as many starts as ends?), mixed (chat_start further in)\n"
-            "    for each position: learned? moved? inside: words or ends, untaught or not; outside: elsewhere\n"
-            "    at the end of turn leave the answer; behind the last id of answer_start enter it",
+            "    for each position: learned? moved? in answer_places: words or ends, untaught or not; else: elsewhere\n"
+            "answer_places: at the end of turn leave the answer; behind the last id of answer_start enter it",
         ),
         properties={"labels": 3, "documents": 3, "refusals": 1},
         public=_public_audit(),

@@ -134,6 +134,46 @@ def _(policy: Found, rows: list[Found]) -> Found:
 
 
 @fault(
+    "project.denial_only_in_its_own_case",
+    exercise="review_project",
+    title="A denial counts only in the case it is listed in",
+    symptom="'No instant refund' at the beginning of a sentence is disputed, 'no instant refund' is not.",
+    first_check="Write the denial in a row's answer with a capital and review again.",
+    consequence="Rows whose sentence begins with the denial are thrown away, and it is seldom taught.",
+    citation="seen here: a first version that took the phrases out with str.replace passed ten public cases",
+)
+def _(policy: Found, rows: list[Found]) -> Found:
+    def claims(text: str) -> list[str]:
+        made = []
+        for claim in policy["forbidden"]:
+            rest = text
+            for phrase in claim.get("unless", []):
+                rest = rest.replace(phrase, " ")
+            if _says(rest, claim["wordings"]):
+                made.append(claim["name"])
+        return made
+
+    _check_verdicts(rows)
+    found = [{**_found(policy, row), "claims": claims(row["answer"])} for row in rows]
+    return _ready({**_verdict(policy, found, rows), "claimed": claims(policy["clause"])}, rows)
+
+
+@fault(
+    "project.any_question_knows_a_number",
+    exercise="review_project",
+    title="A number of any question counts as known",
+    symptom="An answer with another customer's order number is accepted.",
+    first_check="Put the number of one row's question into another row's answer.",
+    consequence="The row teaches an order number that stands nowhere in its prompt, so the model learns to invent.",
+    citation="seen here: a version that collected the numbers of all rows once, before the loop, passed ten "
+    "public cases",
+)
+def _(policy: Found, rows: list[Found]) -> Found:
+    asked = " ".join(row["question"] for row in rows)
+    return reference("review_project")(policy, [{**row, "question": asked} for row in rows])
+
+
+@fault(
     "project.rejection_is_believed",
     exercise="review_project",
     title="A rejected row is believed without a reason",
@@ -414,6 +454,23 @@ def _(window: Found, marks: Found) -> Found:
     _same_sizes(window)
     lost = sum(ids[: len(chat)] != chat for ids, _ in _slices(window) if ids)
     return {**reference("window_audit")(window, marks), "cut": lost}
+
+
+@fault(
+    "window.only_uneven_turns_are_cut",
+    exercise="window_audit",
+    title="Only a document with uneven turns counts as cut",
+    symptom="Rows that lost their whole evidence, and nothing else, pass the audit.",
+    first_check="Cut a row between its system turn and its user turn, and audit it.",
+    consequence="Answers are learned without the clause they rest on: the model learns to invent.",
+    citation="seen here: a first version without the test for `chat_start` passed eleven public cases",
+    experiment="evidence_truncated",
+)
+def _(window: Found, marks: Found) -> Found:
+    _same_sizes(window)
+    start, end = marks["turn_start"], marks["turn_end"]
+    uneven = sum(ids.count(start) != ids.count(end) for ids, _ in _slices(window) if ids)
+    return {**reference("window_audit")(window, marks), "cut": uneven}
 
 
 @alternative("window_audit", style="sets of places")
