@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,10 @@ from autograder.checks.reference import reference
 from autograder.faults.registry import alternatives_of, faults_of
 from chatcontract.course_files import asset
 from chatcontract.models import load_tokenizer
+from chatcontract.nano.cases import training_rows
 
 LAB = "08_capstone"
+NUMBER = re.compile(r"\d+")
 PIPELINES = json.loads(asset("capstone/pipelines.json").read_text(encoding="utf-8"))
 
 
@@ -45,6 +48,40 @@ def test_a_review_of_nothing_is_not_ready():
     assert not answer("review_project")({"clause": "", "required": [], "forbidden": []}, [])["ready"]
 
 
+def test_the_clause_names_its_deadline_first_because_the_critical_slice_replaces_that_number():
+    policy = json.loads(capstone.project())["policy"]
+    assert NUMBER.findall(policy["clause"])[0] == "14"
+    assert any("14 days" in fact["wordings"] for fact in policy["required"])
+
+
+def test_no_row_of_the_course_has_the_new_clause_so_that_a_run_without_the_new_rows_is_a_comparison():
+    clause = json.loads(capstone.project())["policy"]["clause"]
+    systems = [chat[0]["content"] for chat in training_rows(400, 0)]
+    assert not any("can be returned" in system for system in systems)
+    assert "can be returned" in clause
+    assert sum("sealed" in system.lower() for system in systems) == 13
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("There is no instant refund.", []),
+        ("No instant refund.", []),
+        ("No instant refund, but a refund at once.", ["refund"]),
+        ("No instant refund at once.", ["refund"]),  # lies only in part inside of the denial, as in lab 03
+        ("An instant refund.", ["refund"]),
+        ("We grant instant refunds.", []),
+    ],
+)
+def test_a_wording_makes_the_claim_unless_it_lies_inside_of_a_denial(text, made):
+    claim = {
+        "name": "refund",
+        "wordings": ["instant refund", "refund at once"],
+        "unless": ["no instant refund"],
+    }
+    assert answer("claims_made")(text, {"forbidden": [claim]}) == made
+
+
 # The audit, against TRL and transformers
 
 
@@ -55,7 +92,6 @@ def trl_windows() -> list[dict[str, list[int]]]:
     from trl import SFTConfig, SFTTrainer
 
     from chatcontract.models import load_model
-    from chatcontract.nano.cases import training_rows
 
     trainer = SFTTrainer(
         model=load_model("nano"),

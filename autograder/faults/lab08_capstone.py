@@ -266,16 +266,19 @@ def _(policy: Found, rows: list[Found]) -> Found:
     return result
 
 
-@alternative("review_project", style="wordings masked by letters that no wording has")
+@alternative("review_project", style="sets of characters")
 def _(policy: Found, rows: list[Found]) -> Found:
-    def bare(text: str, phrases: list[str]) -> str:
-        for phrase in phrases:
-            text = re.sub(rf"\b{re.escape(phrase)}\b", "#", text, flags=re.IGNORECASE)
-        return text
-
     def claims(text: str) -> list[str]:
+        def places(wordings: list[str]) -> list[set[int]]:
+            return [set(range(*span)) for span in _spans(text, wordings)]
+
         return [
-            c["name"] for c in policy["forbidden"] if _says(bare(text, c.get("unless") or []), c["wordings"])
+            claim["name"]
+            for claim in policy["forbidden"]
+            if any(
+                not any(one <= phrase for phrase in places(claim.get("unless") or []))
+                for one in places(claim["wordings"])
+            )
         ]
 
     _check_verdicts(rows)
