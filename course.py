@@ -60,7 +60,7 @@ INSTRUCTOR_VERBS = {
     "judge": ("[LAB ...]", "say which seed this class is graded with; later show its private cases"),
     "grade": ("[PATH]", "grade a class: gradebook, feedback, tables and a report"),
     "rehearse": ("[--lab LAB]", "release, simulate a class, grade it and check every mark"),
-    "bench": ("grade", "measure the grader beside stock nbgrader"),
+    "bench": ("grade|hostile", "measure the grader beside stock nbgrader"),
     "test": ("[PYTEST OPTIONS]", "run the linters, the type checker and the whole test suite"),
 }
 
