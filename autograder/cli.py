@@ -197,15 +197,12 @@ def bench_hostile(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run the linters, the type checker and the test suite; further options go to pytest."""
-    # Two processes that take a file each: fixtures that take minutes are made once.
-    shared = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    steps = {**LINTERS, "pytest": ["pytest", *shared, *context.args]}
+    steps = {**LINTERS, "pytest": ["pytest", *context.args]}
     verdicts = []
     for number, (name, command) in enumerate(steps.items(), 1):
         print(f"[{number}/{len(steps)}] {name}", flush=True)
         began = time.monotonic()
-        # Unbuffered: pytest does not flush the dots that two processes share.
-        status = subprocess.call([sys.executable, "-u", "-m", *command], cwd=ROOT)
+        status = subprocess.call([sys.executable, "-m", *command], cwd=ROOT)
         verdicts.append((name, status, time.monotonic() - began))
     print()
     for name, status, seconds in verdicts:
