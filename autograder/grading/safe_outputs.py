@@ -126,9 +126,9 @@ def safe_html(html: str, allowance: "Allowance | None" = None) -> str:
     allowance = allowance or Allowance()
     html = _CONTROLS.sub("", html)
     for _ in range(2):  # what hid in a comment is an element only after the first time
-        if not allowance.covers(html):
+        soup = allowance.parsed(html)
+        if soup is None:
             return "<p>[HTML not shown: it is nested too deeply, or the notebook holds too much of it]</p>"
-        soup = BeautifulSoup(html, "html.parser")
         for element in soup.find_all(_WITH_CONTENT):
             element.decompose()
         for image in soup.find_all("img"):
@@ -145,13 +145,13 @@ class Allowance:
         self.left = NOTEBOOK_IMAGE_LIMIT
         self.markup = NOTEBOOK_MARKUP
 
-    def covers(self, html: str) -> bool:
-        """Whether a page can be cleaned in a short time, with what the notebook still may have; takes it."""
+    def parsed(self, html: str) -> BeautifulSoup | None:
+        """A page that can be cleaned in a short time, or None; takes what it needs of the allowance."""
         if html.count("<!") + html.count("<?") > MOST_STRAYS:
-            return False
+            return None
         work = html.count("&") + html.count(">")
         if work > self.markup:
-            return False
+            return None
         soup, strays = BeautifulSoup(html, "html.parser"), html.count("<")
         depths: dict[int, tuple[int, int]] = {id(soup): (0, 0)}
         for element in soup.find_all(True):
@@ -161,11 +161,11 @@ class Allowance:
             work += 1 + formatting
             strays -= 2
             if depth > DEEPEST_HTML or len(element.attrs) > MOST_ATTRIBUTES or work > self.markup:
-                return False
+                return None
         if strays > MOST_STRAYS:
-            return False
+            return None
         self.markup -= work
-        return True
+        return soup
 
     def take(self, kind: str, data: object) -> str | None:
         """The picture in base64 if it is one and fits, else None."""
