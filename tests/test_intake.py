@@ -224,6 +224,17 @@ def test_folders_of_labs_with_students_in_them(tmp_path):
     assert rows["joe", THIRD.name] is Status.NOT_GRADABLE and len(rows) == 6
 
 
+def test_a_students_login_that_is_the_number_of_a_lab(tmp_path):
+    files = {
+        "05/02_roles/02_roles.ipynb": SOLVED,
+        "05/05_packing/05_packing.ipynb": PACKING,
+        "7/02_roles/02_roles.ipynb": BLANK,
+    }
+    rows = intake(write(tmp_path, files), [LAB, OTHER])
+    graded = {(r.student, r.lab) for r in rows if r.status is Status.GRADED}
+    assert graded == {("05", LAB.name), ("05", OTHER.name), ("7", LAB.name)}
+
+
 @pytest.mark.parametrize("wrapper", ["submissions", "download"])
 def test_a_zip_that_was_repacked_with_a_folder_around_it(tmp_path, wrapper):
     path = tmp_path / "download.zip"

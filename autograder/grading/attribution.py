@@ -61,11 +61,12 @@ def attribute(
     suffix = PurePosixPath(parts[-1]).suffix if is_file else ""
     if found := _from_platform(stems, suffix, labs):
         return found
-    if len(stems) > 1 and lab_named(stems[0], labs):
-        inner = attribute(
-            parts[1:], frozenset(i - 1 for i in zips if i), labs, is_file=is_file, outside=outside
-        )
-        return inner if inner.lab else replace(inner, lab=lab_named(stems[0], labs))
+    if len(stems) > 1 and (folder_of := lab_named(stems[0], labs)):
+        inner = attribute(parts[1:], frozenset(i - 1 for i in zips if i), labs, is_file=is_file, outside="")
+        # Nobody is named below 05, and a folder there names the lab: it is a student's login.
+        in_short, in_a_folder = _plain(stems[0]) != _plain(folder_of), len(stems) > 2 or not is_file
+        if inner.student or not (in_short and in_a_folder and lab_named(stems[1], labs)):
+            return replace(inner, student=inner.student or outside, lab=inner.lab or folder_of)
     alone = len(stems) == 1 and (is_file or 0 in zips)
     student = _student_of_file(stems[0], labs) if alone else stems[0]
     if not is_file and len(stems) == 1 and lab_named(stems[0], labs):
