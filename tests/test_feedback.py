@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,13 @@ def test_words_of_the_course_survive_the_cleaning():
     assert without_html("<|im_start|> a < b") == "<|im_start|> a < b"
     assert plain_text("é \u202eright to left\x00\tok") == "é right to left\tok"
     assert safe_html("<p onclick='x()'>5 &gt; 3 <b>yes</b></p>") == "<p>5 &gt; 3 <b>yes</b></p>"
+
+
+def test_pages_that_two_graders_clean_at_once_do_not_run_into_each_other():
+    pages = [f"<table><tr><td>{n}<td><b>{n}</b> &amp; <i>{n}</i></table>" * 20 for n in range(60)]
+    alone = [safe_html(page) for page in pages]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(safe_html, pages)) == alone
 
 
 @pytest.mark.parametrize(

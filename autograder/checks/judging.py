@@ -1,5 +1,6 @@
 """Private cases and partial credit: the same verdict wherever the student's function runs."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,13 +67,22 @@ class BadPrivateCases(ValueError):
     """The generator of an exercise made cases that cannot be graded with."""
 
 
-@lru_cache(maxsize=256)
+# Graders are threads, and neither the references nor the tokenizers under them were made for two at once.
+_one_at_a_time = threading.Lock()
+
+
 def private_cases(exercise: Exercise, seed: Seed) -> PrivateCases:
-    """Make the cases and ask the reference and every fault for them.
+    """Make the cases and ask the reference and every fault for them, once in a process.
 
     Raises:
         BadPrivateCases: a property has no case, or the reference gets into trouble.
     """
+    with _one_at_a_time:
+        return _made(exercise, seed)
+
+
+@lru_cache(maxsize=256)
+def _made(exercise: Exercise, seed: Seed) -> PrivateCases:
     cases = tuple(exercise.private(seed.generator(exercise.lab, exercise.name)))
     if missing := set(exercise.properties) - {case.property for case in cases}:
         raise BadPrivateCases(f"{exercise.name}: no private case for the property {sorted(missing)[0]!r}.")

@@ -108,13 +108,16 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     return name in _ATTRIBUTES
 
 
-_cleaner = bleach.Cleaner(
-    tags=frozenset(_TAGS.split()),
-    attributes=_allowed,
-    protocols=frozenset({"data", "http", "https"}),
-    strip=True,
-    css_sanitizer=CSSSanitizer(allowed_css_properties=frozenset(_STYLES.split())),
-)
+def _cleaned(html: str) -> str:
+    # Made anew each time: two threads with one cleaner parse into each other's page.
+    cleaner = bleach.Cleaner(
+        tags=frozenset(_TAGS.split()),
+        attributes=_allowed,
+        protocols=frozenset({"data", "http", "https"}),
+        strip=True,
+        css_sanitizer=CSSSanitizer(allowed_css_properties=frozenset(_STYLES.split())),
+    )
+    return str(cleaner.clean(html))
 
 
 def safe_html(html: str, allowance: "Allowance | None" = None) -> str:
@@ -134,7 +137,7 @@ def safe_html(html: str, allowance: "Allowance | None" = None) -> str:
         for image in soup.find_all("img"):
             if not _allowed("img", "src", str(image.get("src", ""))):
                 image.replace_with("[image not shown]")
-        html = str(_cleaner.clean(str(soup)))
+        html = _cleaned(str(soup))
     return html
 
 
