@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -190,18 +191,32 @@ def test_a_dask_worker_with_another_grader_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(workers, "grader_version", lambda: next(versions))
     with _cluster(1) as address:
         pool = DaskWorkers(address)
-        with pytest.raises(NoCluster, match=r"worker tcp://\S+ has another grader"):
+        with pytest.raises(NoCluster, match=r"worker tcp://\S+ cannot grade: it has another grader"):
             pool.warm_up(isolated=True)
         pool.close()
 
 
+def test_a_dask_worker_with_another_grader_that_joins_later_ends_the_batch_and_judges_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job: Any = SimpleNamespace(isolated=True)
+    monkeypatch.setattr(workers, "run_job", lambda *job_and_batch: pytest.fail("it judged"))
+    with _cluster(1) as address:
+        pool = DaskWorkers(address)
+        pool.warm_up(isolated=True)
+        monkeypatch.setattr(workers, "grader_version", map(str, itertools.count()).__next__)
+        with pytest.raises(NoCluster, match=r"joined meanwhile cannot grade: it has another.*--resume"):
+            next(pool.run([job]))
+        pool.close()
+
+
 def test_when_the_last_dask_worker_is_gone_what_was_judged_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def judged(job: Any, batch: str) -> Any:
+    def judged(job: Any, batch: str, version: str) -> Any:
         if job == "the last":
             time.sleep(600)
         return f"verdict on {job}"
 
-    monkeypatch.setattr(workers, "run_job", judged)
+    monkeypatch.setattr(workers, "run_job_if_alike", judged)
     monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(workers, "_GONE_SECONDS", 0.5)
     with _cluster(0) as address:

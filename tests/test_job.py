@@ -6,15 +6,17 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hostile_submissions import SEED, graded, output, points, verdicts, workshop
 from sandboxed import needs_sandbox
 
-from autograder.grading import job
+from autograder.grading import job, workers
 from autograder.grading.job import Job, Limits, cause
 from autograder.grading.model import Prepared, Status
 from autograder.grading.questions import NotHeld, hold
+from autograder.grading.workers import LocalWorkers
 from autograder.hostile.short_lab import ALL, answered, right, with_cell
 
 HALF_A_PAIR = "def role_errors(roles):\n    raise ValueError('\\ud800' + 'x' * 100_000)"
@@ -56,6 +58,20 @@ def test_a_kernel_that_is_gone_when_it_is_asked_costs_nothing(monkeypatch: pytes
     monkeypatch.setattr(job, "hold", gone_once)
     result = graded(right())
     assert result.points == ALL and len(asked) > 1
+
+
+def test_a_fault_of_the_grader_itself_goes_to_a_person_with_its_kind_and_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise IndexError("pop from empty list")
+
+    monkeypatch.setattr(workers, "Workshop", SimpleNamespace)
+    monkeypatch.setattr(workers, "grade", fails)
+    pool = LocalWorkers(1)
+    [(_, result)] = pool.run([Job(PREPARED, SEED)])
+    assert result.status is Status.NEEDS_HUMAN and not result.cells
+    assert "IndexError: pop from empty list, in workers.py line" in result.reason
 
 
 @needs_sandbox

@@ -4,8 +4,10 @@ import contextlib
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -86,6 +88,36 @@ def run_job(job: Job, batch: str = "") -> Result:
     return _workplaces.setdefault(batch, _Workplace()).run(job)
 
 
+class UnfitWorker(RuntimeError):
+    """A Dask worker that cannot grade, or would give other marks; the message says why."""
+
+
+_OTHER_GRADER = (
+    "it has another grader, Python or library than this machine, and could give other marks: install the "
+    "same there, and start the worker again"
+)
+# The batches for which this process of a Dask worker was found fit.
+_fit_for: set[str] = set()
+
+
+def run_job_if_alike(job: Job, batch: str, version: str) -> Result:
+    """Grade one submission on a Dask worker, which may have joined after the others were tried out.
+
+    Raises:
+        UnfitWorker: this machine cannot isolate student code, or its grader is not of that version.
+        WorkshopError: the batch was ended meanwhile.
+    """
+    if batch not in _fit_for:
+        try:
+            found = try_out(job.isolated)
+        except sandbox.NoSandbox as problem:
+            raise UnfitWorker(str(problem).rstrip(".")) from None
+        if found != version:
+            raise UnfitWorker(_OTHER_GRADER)
+        _fit_for.add(batch)
+    return run_job(job, batch)
+
+
 def close_workshops(batch: str = "") -> None:
     """End a batch in this process, with its warm processes."""
     _workplaces.setdefault(batch, _Workplace()).close()
@@ -103,6 +135,14 @@ def unfinished(job: Job, reason: str) -> Result:
         notes=prepared.notes,
         submitted_at=job.submitted_at,
     )
+
+
+def _told(error: BaseException | None) -> str:
+    """An error of the grader itself, with the place a report of it needs."""
+    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    ours = [frame for frame in frames if "autograder" in Path(frame.filename).parts]
+    place = f", in {Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def try_out(isolated: bool) -> str:
@@ -146,7 +186,7 @@ class LocalWorkers:
             error = future.exception()
             job = futures[future]
             if error is not None:
-                yield job, unfinished(job, f"The grader failed on this submission: {error}.")
+                yield job, unfinished(job, f"The grader failed on this submission: {_told(error)}.")
             else:
                 yield job, future.result()
 
@@ -192,20 +232,19 @@ class DaskWorkers:
             if isinstance(said, BaseException):
                 raise NoCluster(f"The Dask worker {worker} cannot grade: {said}.")
             if said != grader_version():
-                raise NoCluster(
-                    f"The Dask worker {worker} has another grader, Python or library than this machine, and "
-                    "could give other marks: install the same there, and start the worker again."
-                )
+                raise NoCluster(f"The Dask worker {worker} cannot grade: {_OTHER_GRADER}.")
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
         """Every job with its result, as they end.
 
         Raises:
-            NoCluster: the scheduler or the last worker is gone.
+            NoCluster: the scheduler or the last worker is gone, or a worker joined that cannot grade.
         """
         ended: SimpleQueue[Any] = SimpleQueue()
         for job in jobs:
-            future = self._client.submit(run_job, job, self._batch, pure=False, retries=1)
+            future = self._client.submit(
+                run_job_if_alike, job, self._batch, grader_version(), pure=False, retries=1
+            )
             self._waiting[future] = job
             future.add_done_callback(ended.put)
         seen = time.monotonic()
@@ -225,8 +264,10 @@ class DaskWorkers:
             job = self._waiting.pop(future)
             if future.status == "finished":
                 yield job, future.result()
+            elif isinstance(error := future.exception(), UnfitWorker):
+                raise NoCluster(f"A Dask worker that joined meanwhile cannot grade: {error}. {_GO_ON}")
             else:
-                yield job, unfinished(job, f"The grader failed on this submission: {future.exception()}.")
+                yield job, unfinished(job, f"The grader failed on this submission: {_told(error)}.")
 
     def close(self) -> None:
         """End the batch on the workers and leave the cluster, which goes on without this class."""
