@@ -32,6 +32,16 @@ def test_own_compute_is_taken_off_once_for_each_worker():
     assert bench.stock_minutes(300) == pytest.approx((2 + 3000) / 60)
 
 
+def test_the_wait_for_a_labs_last_submission_is_counted_once_a_class():
+    row = bench_grade.LabFigures(
+        lab="x", submissions=10, workers=2, seconds=10.0, judging=9.0, idle=2.0, compute=12.0
+    )
+    assert row.overhead == pytest.approx(0.3) and row.on_worker == pytest.approx(0.4)
+    bench = bench_grade.Bench([row], {"warm up": 20.0}, 2.0, [], [])
+    assert bench.minutes(300) == pytest.approx((20 + 300 * 0.9 + 1) / 60)
+    assert row.per_minute == pytest.approx(60)
+
+
 @pytest.mark.slow
 def test_both_graders_agree_on_a_right_and_a_blank_copy(tmp_path, capsys):
     try:

@@ -240,7 +240,7 @@ def test_outputs_are_bounded_and_keep_what_is_honest():
     ]
     text, figure, cleaned = safe_outputs(honest)
     assert text.text == "loss 0.5\ndone\n" and figure.data["image/png"] == picture
-    assert "<td>1 &lt; 2</td>" in cleaned.data["text/html"] and "color: red" in cleaned.data["text/html"]
+    assert "<td>1 &lt; 2</td>" in cleaned.data["text/html"] and "color:red" in cleaned.data["text/html"]
     assert "position" not in cleaned.data["text/html"]
 
     flood = [{"output_type": "stream", "name": "stdout", "text": "x" * 30_000_000}] * 1000

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import bleach  # type: ignore[import-untyped]
-from bleach.css_sanitizer import CSSSanitizer  # type: ignore[import-untyped]
+import nh3
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.corpus.words import generate_corpus_id
@@ -20,12 +19,12 @@ HTML_LIMIT = 300_000
 IMAGE_LIMIT = 1_500_000
 NOTEBOOK_IMAGE_LIMIT = 6_000_000
 OUTPUTS_PER_CELL = 50
-# Cleaning takes a time that grows with the square of these, so that a page is refused beyond them.
+# Parsing takes a time that grows with the square of these, so that a page is refused beyond them.
 DEEPEST_HTML = 50
 MOST_ATTRIBUTES = 50
 MOST_STRAYS = 1_000
-# Marks (`&`, `>`) and elements of the HTML in a notebook, an element counted once more for every formatting
-# element that an HTML5 parser may open again in it. The limit is about ten seconds of cleaning.
+# Marks (`&`, `<`, `>`) of the HTML in a notebook, and for each element the formatting elements that an HTML5
+# parser may open again in it. The limit is about two seconds of cleaning.
 NOTEBOOK_MARKUP = 100_000
 WRITTEN_LIMIT = 20_000
 _NOTE = 80  # room for the note on what was cut, so that cleaning twice changes nothing
@@ -97,27 +96,26 @@ def without_html(markdown: str) -> str:
     return re.sub(r"!\[(?![^\[\]]*\]\(attachment:[\w .-]+\))", f"!{_WORD_JOINER}[", markdown)
 
 
-def _allowed(tag: str, name: str, value: str) -> bool:
+def _kept(tag: str, name: str, value: str) -> str | None:
+    """A value that may stand where it stands, or None."""
     if tag == "a" and name == "href":
-        return value.startswith(("https://", "http://", "#"))
-    if tag == "img":
+        return value if value.startswith(("https://", "http://", "#")) else None
+    if tag == "img" and name == "src":
         kinds = "|".join(IMAGES)
-        return name in ("alt", "width", "height") or (
-            name == "src" and re.match(rf"data:({kinds});base64,[A-Za-z0-9+/=\s]*$", value) is not None
-        )
-    return name in _ATTRIBUTES
+        return value if re.fullmatch(rf"data:({kinds});base64,[A-Za-z0-9+/=\s]*", value) else None
+    return value
 
 
-def _cleaned(html: str) -> str:
-    # Made anew each time: two threads with one cleaner parse into each other's page.
-    cleaner = bleach.Cleaner(
-        tags=frozenset(_TAGS.split()),
-        attributes=_allowed,
-        protocols=frozenset({"data", "http", "https"}),
-        strip=True,
-        css_sanitizer=CSSSanitizer(allowed_css_properties=frozenset(_STYLES.split())),
-    )
-    return str(cleaner.clean(html))
+_cleaner = nh3.Cleaner(
+    tags=set(_TAGS.split()),
+    clean_content_tags=set(_WITH_CONTENT),
+    attributes={"*": set(_ATTRIBUTES), "a": {"href"}, "img": {"alt", "height", "src", "width"}},
+    attribute_filter=_kept,
+    url_schemes={"data", "http", "https"},
+    filter_style_properties=set(_STYLES.split()),
+)
+# What the cleaner wrote: values in quotation marks, and none of them holds one.
+_PICTURE = re.compile(r'<img(?P<attributes>(?: [a-z]+="[^"]*")*)>')
 
 
 def safe_html(html: str, allowance: "Allowance | None" = None) -> str:
@@ -126,19 +124,14 @@ def safe_html(html: str, allowance: "Allowance | None" = None) -> str:
     HTML that would take long to clean gives a sentence in its place: nested more than 50 deep, with hundreds
     of attributes or stray brackets, or with more elements than the notebook still may have.
     """
-    allowance = allowance or Allowance()
     html = _CONTROLS.sub("", html)
-    for _ in range(2):  # what hid in a comment is an element only after the first time
-        soup = allowance.parsed(html)
-        if soup is None:
-            return "<p>[HTML not shown: it is nested too deeply, or the notebook holds too much of it]</p>"
-        for element in soup.find_all(_WITH_CONTENT):
-            element.decompose()
-        for image in soup.find_all("img"):
-            if not _allowed("img", "src", str(image.get("src", ""))):
-                image.replace_with("[image not shown]")
-        html = _cleaned(str(soup))
-    return html
+    if not (allowance or Allowance()).admits(html):
+        return "<p>[HTML not shown: it is nested too deeply, or the notebook holds too much of it]</p>"
+    return _PICTURE.sub(_shown, _cleaner.clean(html))
+
+
+def _shown(picture: re.Match[str]) -> str:
+    return picture[0] if ' src="' in picture["attributes"] else "[image not shown]"
 
 
 class Allowance:
@@ -148,27 +141,30 @@ class Allowance:
         self.left = NOTEBOOK_IMAGE_LIMIT
         self.markup = NOTEBOOK_MARKUP
 
-    def parsed(self, html: str) -> BeautifulSoup | None:
-        """A page that can be cleaned in a short time, or None; takes what it needs of the allowance."""
-        if html.count("<!") + html.count("<?") > MOST_STRAYS:
-            return None
+    def admits(self, html: str) -> bool:
+        """Whether a page can be cleaned in a short time; takes what it needs of the allowance."""
+        elements = html.count("<")
+        if html.count("<!") + html.count("<?") > MOST_STRAYS or elements > self.markup:
+            return False
+        # To look at a page takes longer than to clean it, so that a refused one costs as well.
+        self.markup -= elements
         work = html.count("&") + html.count(">")
         if work > self.markup:
-            return None
-        soup, strays = BeautifulSoup(html, "html.parser"), html.count("<")
+            return False
+        soup, strays = BeautifulSoup(html, "html.parser"), elements
         depths: dict[int, tuple[int, int]] = {id(soup): (0, 0)}
         for element in soup.find_all(True):
             depth, formatting = depths[id(element.parent)]
             depth, formatting = depth + 1, formatting + (element.name in _FORMATTING)
             depths[id(element)] = depth, formatting
-            work += 1 + formatting
+            work += formatting
             strays -= 2
             if depth > DEEPEST_HTML or len(element.attrs) > MOST_ATTRIBUTES or work > self.markup:
-                return None
+                return False
         if strays > MOST_STRAYS:
-            return None
+            return False
         self.markup -= work
-        return soup
+        return True
 
     def take(self, kind: str, data: object) -> str | None:
         """The picture in base64 if it is one and fits, else None."""
