@@ -1,11 +1,14 @@
 """Submissions that want points they have not earned, or put the grader's own words into question."""
 
 import math
+import random
 
+import numpy
 import pytest
 from hostile_submissions import graded, others_stand, output, points, shown, verdicts
 from sandboxed import needs_sandbox
 
+from autograder.grading.inside.kernel import SEED
 from autograder.grading.model import Result, Status
 from autograder.hostile import attacks
 from autograder.hostile.attacks import WRONG
@@ -224,6 +227,9 @@ def test_warnings_and_progress_bars_cost_nothing() -> None:
 def test_chance_repeats_itself() -> None:
     first, second = graded(with_cell(attacks.DICE)), graded(with_cell(attacks.DICE))
     assert output(first) == output(second) != ""
+    # How often the kernel was asked who it is, which draws a tip at random, makes no difference.
+    drawn = random.Random(SEED).random(), numpy.random.RandomState(SEED).rand()
+    assert " ".join(map(str, drawn)) in output(first)
 
 
 def test_what_a_page_would_run_is_only_text() -> None:

@@ -63,7 +63,7 @@ def become(
     app = _application(request["connection"], Path(WIRE) if isolated else job, folder.parent)
     shell = app.kernel.shell
     answers.start(judge, lambda: shell.user_ns)
-    _seeds()
+    shell.events.register("pre_execute", _Seeds(shell))
     with bound:
         bound.sendall(b"+")
         bound.recv(1)
@@ -90,13 +90,20 @@ def _application(connection: dict[str, Any], wire: Path, home: Path) -> Any:
     return app
 
 
-def _seeds() -> None:
-    random.seed(SEED)
-    for name in ("numpy", "torch"):
-        module = sys.modules.get(name)
-        if module is None:
-            continue
-        if name == "numpy":
-            module.random.seed(SEED)
-        else:
-            module.manual_seed(SEED)
+class _Seeds:
+    """Sets the seeds before the first cell, and steps aside.
+
+    Not earlier: each time a client asks IPython 9 who it is, it draws a tip for its banner, and a client that
+    waits for a slow machine asks more often.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def __call__(self) -> None:
+        self._shell.events.unregister("pre_execute", self)
+        random.seed(SEED)
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed(SEED)
+        if torch := sys.modules.get("torch"):
+            torch.manual_seed(SEED)
