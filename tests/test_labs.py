@@ -15,7 +15,7 @@ LABS = list(NOTEBOOKS)
 
 @pytest.fixture(scope="module")
 def results():
-    """run.json of one run over all labs: about 5 minutes on 2 idle cores, most of it lab 06's training."""
+    """run.json of one run over all labs: about 15 minutes on 2 idle cores, half of it lab 06."""
     status = run.main([])
     report = json.loads((ROOT / "build" / "run.json").read_text(encoding="utf-8"))["labs"]
     print(json.dumps(report, indent=1))
