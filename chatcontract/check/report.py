@@ -16,7 +16,7 @@ from chatcontract.viewers.page import count, folded, page, table, text_table
 _COLUMNS = ("case", "verdict", "what is wrong")
 _CONTEXT = 60
 # Characters of a call on one line, and lines of an argument that needs more.
-_LINE = 300
+_LINE = 100
 _MOST_LINES = 30
 
 
@@ -130,7 +130,7 @@ class CheckReport:
             for name, line in _marked_sides(result, self.exercise.tolerance)
         )
         return (
-            f"<p><b>Failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>"
+            f'<p class="w"><b>Failing case: {escape(result.case.name)}.</b> {escape(result.wrong)}</p>'
             f'<pre class="c">{call}</pre><table class="d s">{sides}</table>'
             + (f'<p class="n">{escape(why)}</p>' if why else "")
         )
@@ -146,11 +146,11 @@ def _call_lines(exercise: PublicExercise, result: Result) -> list[str]:
         return [f"  {exercise.name}({arguments})"]
     lines = [f"  {exercise.name}("]
     for name, value in result.case.arguments.items():
-        written = pformat(value, width=100, compact=True, sort_dicts=False).splitlines()
+        margin = " " * len(f"    {name}=")
+        written = pformat(value, width=_LINE - len(margin), compact=True, sort_dicts=False).splitlines()
         if len(written) > _MOST_LINES:
             cut = f"... {len(written) - _MOST_LINES + 1} lines not shown ..."
             written = [*written[: _MOST_LINES // 2], cut, *written[1 - _MOST_LINES // 2 :]]
-        margin = " " * len(f"    {name}=")
         lines += [f"    {name}={written[0]}", *(margin + line for line in written[1:])]
         lines[-1] += ","
     return [*lines, "  )"]
