@@ -202,7 +202,7 @@ def test(context: typer.Context) -> None:
     shared = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     steps = {**LINTERS, "pytest": ["pytest", *shared, *context.args]}
     # Torch's threads spin while they wait for one another. Where two processes share two cores, a training
-    # step then takes seven times as long as alone; where the threads sleep, two and a half times.
+    # step then takes three times as long as alone; where the threads sleep, not twice.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     verdicts = []
     for number, (name, command) in enumerate(steps.items(), 1):

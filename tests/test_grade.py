@@ -203,7 +203,6 @@ def test_a_dask_worker_with_another_grader_that_joins_later_ends_the_batch_and_j
     monkeypatch.setattr(workers, "run_job", lambda *job_and_batch: pytest.fail("it judged"))
     with _cluster(1) as address:
         pool = DaskWorkers(address)
-        pool.warm_up(isolated=True)
         monkeypatch.setattr(workers, "grader_version", map(str, itertools.count()).__next__)
         with pytest.raises(NoCluster, match=r"joined meanwhile cannot grade: it has another.*--resume"):
             next(pool.run([job]))
@@ -216,7 +215,7 @@ def test_when_the_last_dask_worker_is_gone_what_was_judged_counts(monkeypatch: p
             time.sleep(600)
         return f"verdict on {job}"
 
-    monkeypatch.setattr(workers, "run_job_if_alike", judged)
+    monkeypatch.setattr(workers, "run_job_if_fit", judged)
     monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(workers, "_GONE_SECONDS", 0.5)
     with _cluster(0) as address:

@@ -120,7 +120,7 @@ import os
 paths = ['/wire/x', '/run/kernel/x', '/opt/x', '/opt/course/x', '/usr/x', '/x', '/dev/x', '/home/x',
          '/opt/course/chatcontract/__init__.py', '/opt/course/autograder/grading/inside/answers.py',
          '/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/hostname',
-         '/proc/sys/vm/drop_caches', '/proc/self/oom_score_adj', '/etc/ld.so.cache', '/root/x', '/work/x']
+         '/proc/sys/vm/drop_caches', '/proc/self/oom_score_adj', '/etc/ld.so.cache', '/root/x', OF_THE_HOST]
 done = []
 for path in paths:
     try:
@@ -140,7 +140,7 @@ for line in open('/proc/self/status'):
 
 def test_nothing_can_be_written_outside_the_submissions_own_folders() -> None:
     before = stat.S_IMODE(Path("/dev/null").stat().st_mode)
-    words = output(graded(with_cell(WRITES)))
+    words = output(graded(with_cell(f"OF_THE_HOST = {str(ROOT / 'x')!r}\n{WRITES}")))
     assert "DONE []" in words
     assert "CapEff:\t0000000000000000" in words and "CapBnd:\t0000000000000000" in words
     assert "NoNewPrivs:\t1" in words and "Seccomp:\t2" in words

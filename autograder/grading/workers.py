@@ -92,29 +92,39 @@ class UnfitWorker(RuntimeError):
     """A Dask worker that cannot grade, or would give other marks; the message says why."""
 
 
-_OTHER_GRADER = (
-    "it has another grader, Python or library than this machine, and could give other marks: install the "
-    "same there, and start the worker again"
-)
 # The batches for which this process of a Dask worker was found fit.
 _fit_for: set[str] = set()
 
 
-def run_job_if_alike(job: Job, batch: str, version: str) -> Result:
+def try_out(isolated: bool, batch: str, version: str) -> None:
+    """See once a batch that student code is isolated on this Dask worker, by a grader of that version.
+
+    Raises:
+        UnfitWorker: it is not.
+    """
+    if batch in _fit_for:
+        return
+    try:
+        if isolated:
+            sandbox.require()
+    except sandbox.NoSandbox as problem:
+        raise UnfitWorker(str(problem).rstrip(".")) from None
+    if grader_version() != version:
+        raise UnfitWorker(
+            "it has another grader, Python or library than this machine, and could give other marks: install "
+            "the same there, and start the worker again"
+        )
+    _fit_for.add(batch)
+
+
+def run_job_if_fit(job: Job, batch: str, version: str) -> Result:
     """Grade one submission on a Dask worker, which may have joined after the others were tried out.
 
     Raises:
-        UnfitWorker: this machine cannot isolate student code, or its grader is not of that version.
+        UnfitWorker: it cannot grade, or would give other marks.
         WorkshopError: the batch was ended meanwhile.
     """
-    if batch not in _fit_for:
-        try:
-            found = try_out(job.isolated)
-        except sandbox.NoSandbox as problem:
-            raise UnfitWorker(str(problem).rstrip(".")) from None
-        if found != version:
-            raise UnfitWorker(_OTHER_GRADER)
-        _fit_for.add(batch)
+    try_out(job.isolated, batch, version)
     return run_job(job, batch)
 
 
@@ -137,23 +147,12 @@ def unfinished(job: Job, reason: str) -> Result:
     )
 
 
-def _told(error: BaseException | None) -> str:
+def _told(error: BaseException) -> str:
     """An error of the grader itself, with the place a report of it needs."""
-    frames = traceback.extract_tb(error.__traceback__ if error else None)
+    frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "autograder" in Path(frame.filename).parts]
     place = f", in {Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else ""
     return f"{type(error).__name__}: {error}{place}"
-
-
-def try_out(isolated: bool) -> str:
-    """The version of this machine's grader, once student code was seen to be isolated here.
-
-    Raises:
-        NoSandbox: it cannot be.
-    """
-    if isolated:
-        sandbox.require()
-    return grader_version()
 
 
 class LocalWorkers:
@@ -228,11 +227,10 @@ class DaskWorkers:
         Raises:
             NoCluster: one of them cannot grade, or would give other marks.
         """
-        for worker, said in self._client.run(try_out, isolated, on_error="return").items():
-            if isinstance(said, BaseException):
-                raise NoCluster(f"The Dask worker {worker} cannot grade: {said}.")
-            if said != grader_version():
-                raise NoCluster(f"The Dask worker {worker} cannot grade: {_OTHER_GRADER}.")
+        fit = self._client.run(try_out, isolated, self._batch, grader_version(), on_error="return")
+        for worker, problem in fit.items():
+            if problem is not None:
+                raise NoCluster(f"The Dask worker {worker} cannot grade: {problem}.")
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
         """Every job with its result, as they end.
@@ -243,7 +241,7 @@ class DaskWorkers:
         ended: SimpleQueue[Any] = SimpleQueue()
         for job in jobs:
             future = self._client.submit(
-                run_job_if_alike, job, self._batch, grader_version(), pure=False, retries=1
+                run_job_if_fit, job, self._batch, grader_version(), pure=False, retries=1
             )
             self._waiting[future] = job
             future.add_done_callback(ended.put)
